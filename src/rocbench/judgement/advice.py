@@ -17,7 +17,8 @@ from rocbench.judgement.verdicts import Settings
 def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
     """The unit of judgement, then why verdicts are "cannot tell" and what would help."""
     past = int(table["past_nights"].max())
-    shown = f", and {past} past night{'s' if past > 1 else ''} of the same cells" if past else ""
+    word = "run" if design.unit == "run" else "night"
+    shown = f", and {past} past {word}{'s' if past > 1 else ''} of the same cells" if past else ""
     found = [f"judged by {design.describe()}{shown}"]
     unknown = table[table["verdict"] == "cannot tell"]
     if unknown.empty:
@@ -57,7 +58,7 @@ def _more(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
     if design.unit in {"night", "run"}:
         seen = sum(len(side) - 1 for side in design.units) + int(table["past_nights"].max())
         more = max(LEAST_FREEDOM - seen, 1)
-        options.append(f"{more} more {'night' if more == 1 else 'nights'} of either side")
+        options.append(f"{more} more {design.unit}{'' if more == 1 else 's'} of either side")
     return options
 
 

@@ -22,6 +22,8 @@ LEAST_GAP = 0.02
 """Smallest trend over a run, and distance of two states, that is named: relative changes."""
 FAR = 6.0
 """Robust standard deviations beyond which a measurement is an outlier."""
+LEAST_FAR = 0.12
+"""Smallest share of pairs of repeats in different states: fewer are outliers."""
 ENOUGH = 12
 """Values that are needed to look for states and outliers."""
 
@@ -93,9 +95,9 @@ def _two_states(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     distances = distances[~np.isnan(distances)]
     if len(distances) < ENOUGH or not np.any(distances > 0):
         return None
-    gap, sd, gain = _mixture(distances)
+    gap, sd, far, gain = _mixture(distances)
     gain *= values / len(distances)  # pairs of the same values are not independent
-    if gain < 2 * SURE or gap < LEAST_GAP or gap < 4 * sd:
+    if gain < 2 * SURE or gap < LEAST_GAP or gap < 3 * sd or far < LEAST_FAR:
         return None
     return Oddity(
         "two states",
@@ -104,8 +106,11 @@ def _two_states(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     )
 
 
-def _mixture(distances: FloatArray) -> tuple[float, float, float]:
-    """Distance of two states, standard deviation of a difference within one, and gain in log-likelihood over one state."""
+def _mixture(distances: FloatArray) -> tuple[float, float, float, float]:
+    """Distance of two states, standard deviation of a difference within one, share of pairs in both, gain over one state.
+
+    The gain is in log-likelihood.
+    """
     one = float(np.mean(distances**2))
     base = _half_normal(distances, 0.0, math.sqrt(one))
     gap = float(np.quantile(distances, 0.9))
@@ -126,7 +131,7 @@ def _mixture(distances: FloatArray) -> tuple[float, float, float]:
             1e-300,
         )
     )
-    return gap, sd, float(np.sum(mixed) - np.sum(base))
+    return gap, sd, 1 - share, float(np.sum(mixed) - np.sum(base))
 
 
 def _half_normal(distances: FloatArray, centre: float, sd: float) -> FloatArray:

@@ -176,10 +176,9 @@ def _missing_nights(design: Design, past: int, freedom: int) -> str:
         return "" if min(map(len, design.units)) > 1 else "one repeat shows no variation"
     if freedom >= LEAST_FREEDOM:
         return ""
-    seen = f" and {past} past night{'s' if past > 1 else ''}" if past else ""
-    return (
-        f"{design.describe()}{seen} cannot show how far {'runs' if design.unit == 'run' else 'nights'} differ"
-    )
+    word = "run" if design.unit == "run" else "night"
+    seen = f" and {past} past {word}{'s' if past > 1 else ''}" if past else ""
+    return f"{design.describe()}{seen} cannot show how far {word}s differ"
 
 
 def _without(difference: Difference) -> Difference:
@@ -247,7 +246,8 @@ def _figures(a: Cells, b: Cells, design: Design, metric: str, past: tuple[Cells,
         by_unit = [[[row for row in rows if design.of(row, s) == unit] for rows in side] for unit in units]
         sides.append([_array(cells, metric, scales) for cells in by_unit])
         times.append([_when(cells, metric) for cells in by_unit])
-    groups = [_past(cells, side, metric, scales) for cells, side in zip(past, (a, b), strict=True)]
+    by_run = design.unit == "run"
+    groups = [_past(cells, side, metric, scales, by_run) for cells, side in zip(past, (a, b), strict=True)]
     linear = tuple(scale is not None for scale in scales)
     return Figures((sides[0], sides[1]), (groups[0], groups[1]), (times[0], times[1]), linear)
 
@@ -294,10 +294,14 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (text(row.get("started_at")), row.get("repeat") or 0))
 
 
-def _past(cells: Cells, side: Cells, metric: str, scales: Sequence[float | None]) -> list[list[FloatArray]]:
-    """Past nights by vLLM version and node: between those, figures may differ for a reason."""
+def _past(
+    cells: Cells, side: Cells, metric: str, scales: Sequence[float | None], by_run: bool
+) -> list[list[FloatArray]]:
+    """Past nights (or runs) by vLLM version and node: between those, figures may differ for a reason."""
     rows = [row for each in cells for row in each]
     when = nights((run_of(row, "past"), seconds(row)) for row in rows)
+    if by_run:
+        when = {run: place for place, run in enumerate(sorted(when, key=lambda run: (when[run], str(run))))}
     own = next((_kind(row) for each in side for row in each), None)
     kinds: dict[Hashable, None] = {own: None} | {_kind(row): None for row in rows}
     groups = []

@@ -117,7 +117,7 @@ def welch_from_moments(
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Ratio of standard deviations b/a with its F interval, and two p-values of "equally variable"."""
+    """Ratio of spreads b/a with its interval, and two p-values of "equally variable"."""
 
     ratio: float
     low: float
@@ -132,16 +132,17 @@ NO_SPREAD = Spread(NAN, NAN, NAN, NAN, NAN)
 def spread_ratio(
     a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], confidence: float = CONFIDENCE
 ) -> Spread:
-    """Standard deviation of b over that of a, pooled within groups, with the F interval and the Brown-Forsythe test.
+    """Spread of b over that of a, pooled within groups, with its interval, and the F and Brown-Forsythe tests.
 
     Each side is a list of groups (one for a two-sample test), so that differences between group means do not count
-    as spread. The F interval is exact for normal data and wrong for heavy tails. Brown-Forsythe (JASA 69, 1974), an
-    analysis of variance of distances from the group's median without structural zeros, holds for those too. All NaN
-    if a side has fewer than 3 values.
+    as spread. The ratio is that of the mean distances from the group's median, without structural zeros; it is the
+    ratio of standard deviations if both sides have the same shape. Its interval is Welch's on the logarithms (Bonett
+    and Seier, CSDA 43, 2003, with the t distribution). The F test is exact for normal data and wrong for heavy tails;
+    Brown-Forsythe (JASA 69, 1974), an analysis of variance of the same distances, holds for those too. All NaN if a
+    side has fewer than 3 values or no spread.
     """
     sides = [[np.asarray(group, dtype=float) for group in side if len(group) > 1] for side in (a, b)]
-    sizes = [sum(len(group) for group in side) for side in sides]
-    if min(sizes) < 3:
+    if min(sum(len(group) for group in side) for side in sides) < 3:
         return NO_SPREAD
     moments = []
     for side in sides:
@@ -149,12 +150,18 @@ def spread_ratio(
         moments.append(
             (math.sqrt(sum(float(group.var(ddof=1)) * (len(group) - 1) for group in side) / df), df + 1)
         )
-    spread = spread_from_moments(moments[0], moments[1], confidence)
-    if math.isnan(spread.p_f):
-        return spread
+    f = spread_from_moments(moments[0], moments[1], confidence)
     distances = [np.concatenate([_from_median(group) for group in side]) for side in sides]
+    means = [float(d.mean()) for d in distances]
+    if math.isnan(f.p_f) or min(means) <= 0:
+        return NO_SPREAD
+    logs = [
+        (math.log(mean), float(d.std(ddof=1)) / mean, len(d))
+        for mean, d in zip(means, distances, strict=True)
+    ]
+    ratio = welch_from_moments(logs[0], logs[1], confidence).relative()
     p = float(scipy.stats.f_oneway(*distances).pvalue) if any(np.ptp(d) > 0 for d in distances) else NAN
-    return Spread(spread.ratio, spread.low, spread.high, spread.p_f, p)
+    return Spread(1 + ratio.estimate, 1 + ratio.low, 1 + ratio.high, f.p_f, p)
 
 
 def _from_median(group: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -174,7 +181,10 @@ def _from_median(group: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def spread_from_moments(a: tuple[float, int], b: tuple[float, int], confidence: float = CONFIDENCE) -> Spread:
-    """As `spread_ratio`, from (standard deviation, n) of each arm; Brown-Forsythe needs the values and is NaN."""
+    """Ratio of standard deviations b/a with its F interval, from (standard deviation, n) of each arm.
+
+    The interval is exact for normal data and too narrow for heavy tails. Brown-Forsythe needs the values and is NaN.
+    """
     (sd_a, n_a), (sd_b, n_b) = a, b
     if sd_a <= 0 or sd_b <= 0:
         return NO_SPREAD

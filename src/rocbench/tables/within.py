@@ -82,9 +82,9 @@ def p99(values: FloatArray) -> Ends:
     if n < needed:
         return None, None
     inflated = inflation(values)
-    # the inflation is itself an estimate: its excess counts twice for the upper end, whose error it would hide
+    # the inflation is itself an estimate, too low where the window missed slow requests: its excess counts twice
     careful = 2 * inflated - 1
-    bounded = n / careful >= needed
+    bounded = n / inflated >= needed
     below, above = math.floor(_rank(n, inflated, low=True)), math.ceil(_rank(n, careful, low=False)) - 1
     below, above = max(0, below), min(above, n - 1)
     ordered = np.partition(values, (below, above))

@@ -36,8 +36,8 @@ KINDS: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "two states": lambda rng, n: 0.3 * rng.normal(size=n) + (rng.random(n) < 0.5),
     "exponential": lambda rng, n: rng.exponential(size=n),
     "Student's t, 3 degrees of freedom": lambda rng, n: rng.standard_t(3, n),
-    "1 in 10 with 5 times the spread": contaminated,
-    "1 in 10 is 10 standard deviations slower": slow,
+    "one in 10 with 5 times the spread": contaminated,
+    "one in 10 is 10 standard deviations slower": slow,
 }
 
 

@@ -267,6 +267,7 @@ def main() -> None:
                 f"{split}: {model}: {len(fitted)} fitted, {len(asked)} asked, {time.perf_counter() - began:.0f} s",
                 flush=True,
             )
+        table([each for each in found if each.split == split], [split])
     table(found, list(splits))
 
 

@@ -10,24 +10,57 @@ from rocbench.predict import predicting
 from rocbench.sim import calibration
 from rocbench.study import agreement, fitting
 from rocbench.study.agreement import PredictedLevel
+from rocbench.tables.row import Row
 from studycases import plan_of, study
 
 MODELS = ("llama-3.1-405b", "qwen3-vl-235b")
 
 
+SWEEPS = ("replay-thorough", "replay-quick", "replay-runs")
+
+
 @pytest.fixture(scope="module")
-def lines() -> list[PredictedLevel]:
+def rows() -> list[Row]:
     """Every published level of the two models with held-out tables, predicted under the study's method."""
-    plans = {name: plan_of(name) for name in ("replay-thorough", "replay-quick", "replay-runs")}
-    assert study().tables is not None
-    rows = [
+    return [
         found.row
-        for name in plans
+        for name in SWEEPS
         for model in MODELS
         for found in predicting.predictions(plan_of(name, model))
         if found.run.repeat == 1
     ]
-    return agreement.predicted_levels(study().tables, plans, rows)
+
+
+@pytest.fixture(scope="module")
+def lines(rows) -> list[PredictedLevel]:
+    """The same, beside the published figures."""
+    tables = study().tables
+    assert tables is not None
+    return agreement.predicted_levels(tables, {name: plan_of(name) for name in SWEEPS}, rows)
+
+
+def test_intervals_hold_the_held_out_figures(rows):
+    """At least 85 % of total tokens/s and p99 E2EL. Loads above those that were fitted are named, and wider."""
+    tables, by_cell = study().tables, {row["cell_id"]: row for row in rows}
+    assert tables is not None
+    held, widths = [], {True: [], False: []}
+    for curve in tables.curves:
+        if not curve.held_out or curve.peak or curve.model not in MODELS:
+            continue
+        for place, (_, total, _, p99_s) in zip(
+            agreement.places(curve, plan_of(curve.sweep)), curve.rows, strict=True
+        ):
+            row = by_cell[place.cell.cell_id]
+            for name, measured in (("total_token_throughput", total), ("p99_e2el_ms", 1e3 * p99_s)):
+                low, high = row[f"predicted_{name}_low"], row[f"predicted_{name}_high"]
+                held.append(low <= measured <= high)
+                if curve.model == MODELS[0]:
+                    widths[bool(row["predicted_extrapolation"])].append(high / low)
+            if row["achieved_concurrency"] > 110:
+                assert "the highest fitted" in row["predicted_extrapolation"]
+    assert len(held) == 104
+    assert sum(held) >= 0.85 * len(held)
+    assert statistics.median(widths[False]) < 1.2 < statistics.median(widths[True])
 
 
 def test_the_held_out_tables_are_predicted(lines):

@@ -93,6 +93,8 @@ def test_the_studys_calibration_says_what_it_is():
     shipped: Calibration = calibration.read_calibration("study-2603.10031")
     assert shipped.what == "fitted"
     assert "not a measurement of hardware" in " ".join(shipped.note.split())
+    assert {each.when.model for each in shipped.accuracy} == set(shipped.errors)
+    assert all(shipped.fitted(each.when) for each in shipped.accuracy)
     assert set(shipped.errors) == {"deepseek-v3.2", "kimi-k2.5", "llama-3.1-405b", "qwen3-vl-235b"}
 
 

@@ -296,6 +296,8 @@ forced_rules                bool               true if --force overrode a rule t
 predicted                   bool               true if no server ran: the row was computed in virtual time, by a model of the
                                                scheduler and the hardware
 imported                    bool               true if another tool measured the row
+until_max                   number             maximum number of repeats of a sweep whose repeats end early (`until`); absent if the
+                                               number is fixed
 """)
 
 PREDICTED_FIGURES = (

@@ -76,12 +76,6 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
     return Interval(mean, mean - half, mean + half, len(x))
 
 
-def narrow_enough(values: Values, relative_half_width: float) -> bool:
-    """True if repeats may end: at least 3, and the mean's 95 % interval within the requested share."""
-    interval = mean_interval(values)
-    return interval.n >= 3 and interval.relative_half_width <= relative_half_width
-
-
 def welch(a: Values, b: Values, confidence: float = CONFIDENCE) -> Effect:
     """mean(b) - mean(a) without assuming equal variances (Welch, Biometrika 34, 1947).
 

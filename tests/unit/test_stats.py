@@ -28,13 +28,6 @@ def test_no_spread_no_interval(values):
     assert interval.n == len(values)
 
 
-def test_repeats_end_when_the_interval_is_narrow():
-    """At least three repeats, and the half-width within the requested share."""
-    assert stats.narrow_enough([100, 100.5, 99.5], 0.02)
-    assert not stats.narrow_enough([100, 110, 90], 0.02)
-    assert not stats.narrow_enough([100, 100], 0.02)
-
-
 def test_welch_is_scipys():
     """Difference, interval and p are those of scipy's unequal-variance t test."""
     a, b = [10.1, 9.9, 10.2, 10.0], [10.9, 11.4, 10.2, 11.8, 11.0]

@@ -8,10 +8,11 @@ and a repeat that counts follows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rocbench import stats
+from rocbench.judgement import looks, until
 from rocbench.plan.planned import Launch, Plan, Run
 from rocbench.settings.goals import Until
 from rocbench.tables.row import Key, Row, figures, judged
@@ -46,21 +47,46 @@ class Goal:
         together = {cell_id: frozenset(cells) for cells in arms.values() for cell_id in cells}
         return cls(plan.sweep.repeats, plan.sweep.until, together)
 
-    def missing(self, run: Run, rows: Sequence[Row], redo: set[Key]) -> bool:
-        """True if a run that counts must still be made."""
+    def missing(
+        self, run: Run, rows: Sequence[Row], redo: set[Key], ended: Collection[str] | None = None
+    ) -> bool:
+        """True if a run that counts must still be made. `ended`: as `self.ended(rows)`, if known."""
         key = key_of_run(run)
         if any(row.key == key for row in rows):
             return key in redo
         if self.until is None or run.repeat <= self.repeats:
             return True
-        cells = self.together.get(run.cell.cell_id, frozenset({run.cell.cell_id}))
-        return not all(self.narrow(cell_id, rows) for cell_id in cells)
+        return run.cell.cell_id not in (self.ended(rows) if ended is None else ended)
 
-    def narrow(self, cell_id: str, rows: Sequence[Row]) -> bool:
-        """True if a cell's repeats give a narrow enough interval."""
+    def ended(self, rows: Sequence[Row]) -> set[str]:
+        """Ids of cells that reached the goal of `until` at one of their looks, alone or with all their arms.
+
+        A look sees the repeats up to its number, of all cells, so that later repeats of other cells do not undo it.
+        """
+        ended: set[str] = set()
+        counted = [row for row in rows if not row.discarded]
+        made = Counter(row["cell_id"] for row in counted)
+        for look in looks.schedule(self.repeats, self.until.max) if self.until else ():
+            due = {cell_id for cell_id, count in made.items() if count >= look}
+            if not due - ended:
+                break
+            narrow = due & self.narrow([row for row in counted if row["repeat"] <= look])
+            ended |= {cell_id for cell_id in narrow if self.together.get(cell_id, frozenset()) <= narrow}
+        return ended
+
+    def narrow(self, rows: Iterable[Row]) -> set[str]:
+        """Ids of cells with a narrow enough interval from at least 3 repeats."""
         assert self.until is not None
-        repeats = judged(row for row in rows if row["cell_id"] == cell_id and not row.discarded)
-        return stats.narrow_enough(figures(repeats, self.until.metric), self.until.interval_half_width)
+        cells: dict[str, list[Row]] = {}
+        for row in judged(row for row in rows if not row.discarded):
+            cells.setdefault(row["cell_id"], []).append(row)
+        found = until.intervals([figures(repeats, self.until.metric) for repeats in cells.values()])
+        goal = self.until.interval_half_width
+        return {
+            cell_id
+            for cell_id, interval in zip(cells, found, strict=True)
+            if interval.n >= looks.FIRST and interval.relative_half_width <= goal
+        }
 
     def todo(
         self,
@@ -80,7 +106,8 @@ class Goal:
             late: keys of runs that come after all others.
             with_late: include the late runs.
         """
-        counted = [run for run in launch.runs if not run.discarded and self.missing(run, rows, redo)]
+        ended = self.ended(rows)
+        counted = [run for run in launch.runs if not run.discarded and self.missing(run, rows, redo, ended)]
         first = _after_discarded(launch, [run for run in counted if key_of_run(run) not in late])
         last = _after_discarded(launch, [run for run in counted if key_of_run(run) in late])
         return first + [run for run in last if run not in first] if with_late else first

@@ -69,6 +69,7 @@ def tags(plan: Plan, launch: Launch, run: Run) -> Columns:
         "serve_env": _json(marked_environment(resolution.environment())) if resolution else None,
         "restart": "per_repeat" if plan.sweep.factors else plan.sweep.restart,
         "discarded": run.discarded,
+        "until_max": plan.sweep.until.max if plan.sweep.until else None,
         "accuracy_labels": (";".join(resolution.accuracy_labels) or None) if resolution else None,
         "forced_rules": resolution.forced if resolution else None,
         "imported": False,

@@ -280,16 +280,17 @@ def _finish(folder: RunFolder, conductor: Conductor) -> None:
 
 
 def _report_wide_intervals(conductor: Conductor, screen: Screen) -> None:
-    """List the cells whose interval is still too wide after the maximum number of repeats."""
+    """List the cells whose interval is too wide at the end."""
     until = conductor.plan.sweep.until
     if until is None:
         return
     cells = [cell for group in conductor.plan.groups for cell in group.cells]
-    wide = [cell.key for cell in cells if not conductor.goal.narrow(cell.cell_id, conductor.folder.rows)]
+    narrow = conductor.goal.narrow(conductor.folder.rows)
+    wide = [cell.key for cell in cells if cell.cell_id not in narrow]
     if wide:
         screen.note(
-            f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after {until.max} repeats: "
-            + ", ".join(wide)
+            f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after at most "
+            f"{until.max} repeats: " + ", ".join(wide)
         )
 
 

@@ -8,6 +8,9 @@ holds however the looks depend on each other. Few looks cost little, so they are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 GROWTH = 1.4
 """Repeats at a look over those at the look before, about."""
 FIRST = 3
@@ -26,3 +29,18 @@ def schedule(first: int, most: int) -> tuple[int, ...]:
 def alpha_at_each(looks: int, alpha: float = 0.05) -> float:
     """Error that each of at most so many looks may spend; 1 or fewer looks spend all of it in one."""
     return alpha / max(looks, 1)
+
+
+def planned(sweep: Mapping[str, Any]) -> tuple[int, ...]:
+    """Numbers of repeats after which a sweep of plan.json looks; empty if its number of repeats is fixed.
+
+    Args:
+        sweep: the `sweep` of a stored plan, or a dump of one.
+    """
+    until = sweep.get("until")
+    return schedule(int(sweep.get("repeats", 1)), int(until["max"])) if until else ()
+
+
+def looks_of(plan: Mapping[str, Any]) -> int:
+    """Times that a run looks at its repeats, by its stored plan.json; 1 if the number of repeats is fixed."""
+    return max(len(planned(plan.get("sweep") or {})), 1)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rocbench import stats
+from rocbench.judgement import until
 from rocbench.judgement.compare import grouped, key_columns, samples
 from rocbench.judgement.verdicts import DEFAULT_METRICS, Line
 from rocbench.tables.row import Row, figures, judged, needed_samples, records, too_few
@@ -31,23 +32,35 @@ def summary(
 ) -> pd.DataFrame:
     """One row per cell and metric: key columns, metric, n, mean, low, high, interval, cov, samples, dropped, note.
 
-    The interval of the mean over repeats is Student's t. One repeat has the interval from within its window,
-    where there is one: repeats differ by at least as much. `interval` names the kind. An upper end that the
-    window does not bound is NaN. A percentile of too few requests has no figure, and `note` gives the number
+    The interval of the mean over repeats is Student's t, or that of `until` for repeats that could end early. One
+    repeat has the interval from within its window, where there is one: repeats differ by at least as much.
+    `interval` names the kind. An upper end that the window does not bound is NaN. A percentile of too few requests has no figure, and `note` gives the number
     it has and needs; `samples` counts the requests behind a latency, in the repeat that has the fewest.
     """
     rows = records(frame)
     keys = key_columns(rows, [])
+    groups = grouped(rows, keys)
+    kept = [cells if include_invalid else judged(cells) for cells in groups.values()]
+    ended = {metric: _ended_early(kept, metric) for metric in metrics}
     table = []
-    for key, cells in grouped(rows, keys).items():
-        kept = cells if include_invalid else judged(cells)
+    for place, (key, cells) in enumerate(groups.items()):
         for metric in metrics:
-            line = dict(zip(keys, key, strict=True)) | {"metric": metric} | _line(kept, metric)
-            table.append(line | {"dropped": len(cells) - len(kept)})
+            line = dict(zip(keys, key, strict=True)) | {"metric": metric}
+            line |= _line(kept[place], metric, ended[metric][place])
+            table.append(line | {"dropped": len(cells) - len(kept[place])})
     return pd.DataFrame(table)
 
 
-def _line(rows: list[Row], metric: str) -> Line:
+def _ended_early(cells: Sequence[Sequence[Row]], metric: str) -> list[stats.Interval | None]:
+    """The interval of each cell whose repeats could end early (`until`); None for others."""
+    early = [any(row.get(until.COLUMN) is not None for row in rows) for rows in cells]
+    found = iter(
+        until.intervals([figures(rows, metric) for rows, ends in zip(cells, early, strict=True) if ends])
+    )
+    return [next(found) if ends else None for ends in early]
+
+
+def _line(rows: Sequence[Row], metric: str, ended: stats.Interval | None) -> Line:
     values = figures(rows, metric)
     count, needed = samples(rows, metric), needed_samples(metric)
     interval, kind, cov, note = stats.mean_interval(values), "t", stats.cov(values), ""
@@ -59,6 +72,8 @@ def _line(rows: list[Row], metric: str) -> Line:
         kind, note = _one_repeat(interval)
     elif not values:
         kind, note = "", "not measured"
+    elif ended is not None:
+        interval, kind = ended, "until"
     return {
         "n": len(values),
         "mean": interval.estimate,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rocbench import stats, units
+from rocbench.judgement import until
 from rocbench.report.chart import Mark, colour, symbol
 from rocbench.tables import runformat
 from rocbench.tables.metrics import kind_of
@@ -31,6 +32,26 @@ class RunInfo:
     """Result of `synthetic` for the run's rows."""
 
 
+class Ended:
+    """Rows whose repeats could end early: their intervals need the spread of all cells of the run."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._cells: dict[Any, list[Row]] = {}
+        for row in judged(rows):
+            self._cells.setdefault((row.get("run_id"), row.get("cell_id")), []).append(row)
+        self._found: dict[str, dict[Any, stats.Interval]] = {}
+
+    def interval(self, rows: Sequence[Row], column: str) -> stats.Interval:
+        """Interval of one cell's rows; of rows of several cells (the same cell in many runs) Student's t."""
+        cells = {(row.get("run_id"), row.get("cell_id")) for row in rows}
+        if len(cells) > 1:
+            return stats.mean_interval(figures(rows, column))
+        if column not in self._found:
+            values = [figures(each, column) for each in self._cells.values()]
+            self._found[column] = dict(zip(self._cells, until.intervals(values), strict=True))
+        return self._found[column][cells.pop()]
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One level of a curve: all repeats of one cell, or of the same cell in all runs."""
@@ -40,6 +61,8 @@ class Point:
     rows: tuple[Row, ...]
     """Rows that are not invalid."""
     invalid: tuple[Row, ...]
+    run: Ended | None = None
+    """The cells of the run, if its repeats could end early."""
 
     @property
     def mark(self) -> Mark:
@@ -49,9 +72,15 @@ class Point:
         return "valid" if all(row.valid for row in self.rows) else "unknown"
 
     def interval(self, column: str) -> stats.Interval:
-        """Mean of the rows that are not invalid, with its 95 % t interval; empty for a percentile of too few requests."""
-        few = any(row.few_samples(column) for row in self.rows)
-        return stats.mean_interval([] if few else figures(self.rows, column))
+        """Mean of the rows that are not invalid, with its 95 % interval; empty for a percentile of too few requests.
+
+        Student's t, or the interval of `until` if the repeats could end early.
+        """
+        if any(row.few_samples(column) for row in self.rows):
+            return stats.mean_interval([])
+        if self.run is not None and self.rows:
+            return self.run.interval(self.rows, column)
+        return stats.mean_interval(figures(self.rows, column))
 
     def within(self, column: str) -> stats.Interval:
         """The interval from within the window of a level's only row; without ends if it has several rows."""
@@ -185,6 +214,8 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
             groups.setdefault(key, []).append(row)
     # each configuration has a colour and a mark of its own, so that one of them suffices
     looks = {key: index for index, key in enumerate(dict.fromkeys(key[2:] for key in groups))}
+    early = [row for _, rows in runs for row in rows if row.get(until.COLUMN) is not None]
+    ended = Ended(early) if early else None
     return [
         Curve(
             marked(" · ".join(str(part) for part in labels if part), origin),
@@ -195,7 +226,7 @@ def curves(runs: Sequence[tuple[RunInfo, Sequence[Row]]]) -> list[Curve]:
             origin,
             looks[*labels, origin],
             looks[*labels, origin],
-            _points(rows),
+            _points(rows, ended),
         )
         for (workload, shape, *labels, origin), rows in groups.items()
     ]
@@ -209,9 +240,14 @@ def by_level(rows: Iterable[Row]) -> dict[float, list[Row]]:
     return dict(sorted(levels.items()))
 
 
-def _points(rows: Iterable[Row]) -> tuple[Point, ...]:
+def _points(rows: Iterable[Row], ended: Ended | None) -> tuple[Point, ...]:
     return tuple(
-        Point(level, tuple(judged(group)), tuple(row for row in group if row.valid is False))
+        Point(
+            level,
+            tuple(judged(group)),
+            tuple(row for row in group if row.valid is False),
+            ended if any(row.get(until.COLUMN) is not None for row in group) else None,
+        )
         for level, group in by_level(rows).items()
     )
 

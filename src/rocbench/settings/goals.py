@@ -54,7 +54,8 @@ class Slo(Strict):
 
 
 class Until(Strict):
-    """Repeat until the 95 % interval of the mean is narrow enough: at least 3 repeats, at most `max`."""
+    """Repeat until the 95 % interval of the mean is narrow enough: at least 3 repeats, at most `max`. The interval is looked
+    at after 3, 4, 6, 8, 11, ... repeats, and holds although it decides when to end."""
 
     interval_half_width: Share
     """Half width of the interval, as a share of the mean: 2% for +-2 %."""

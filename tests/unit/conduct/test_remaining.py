@@ -93,9 +93,30 @@ def test_until_makes_the_repeats_that_were_asked_for():
     plan = plan_of(
         BASE | {"concurrency": [1], "repeats": 5, "until": {"interval_half_width": "2%", "max": 8}}
     )
-    rows = [row(run, 100 + run.repeat / 100) for run in plan.launches[0].runs[:3]]
+    rows = [row(run, 100 + run.repeat / 100) for run in plan.launches[0].runs[:5]]
 
-    assert todo(plan, rows) == [(1, 4, False), (1, 5, False)]
+    assert todo(plan, rows[:4])[0] == (1, 5, False)
+    assert todo(plan, rows) == []
+
+
+def test_until_looks_only_when_a_look_is_due():
+    """Looks after 3, 4, 6, 8: repeat 5 is not looked at, and what ended at 4 stays ended when other cells go on."""
+    plan = plan_of(BASE | {"until": {"interval_half_width": "2%", "max": 8}})
+    runs = plan.launches[0].runs
+    quiet, loud = {1: 100.0, 2: 103.0, 3: 97.0}, {1: 100.0, 2: 108.0, 3: 92.0}
+    rows = [
+        row(r, {1: quiet, 2: loud}[r.cell.level.concurrency].get(r.repeat, 100.0))
+        for r in runs
+        if r.repeat < 4
+    ]
+    assert [run[:2] for run in todo(plan, rows)[:2]] == [(1, 4), (2, 4)]
+    rows += [row(r) for r in runs if r.repeat == 4 or (r.cell.level.concurrency == 1 and r.repeat == 5)]
+    goal = Goal.of(plan)
+    ended = goal.ended(rows)
+    rows += [
+        row(r, 100 + 10 * (-1) ** r.repeat) for r in runs if r.repeat > 4 and r.cell.level.concurrency == 2
+    ]
+    assert ended <= goal.ended(rows)
 
 
 def test_invalid_and_discarded_figures_make_no_interval_narrow():

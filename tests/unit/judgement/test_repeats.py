@@ -8,6 +8,7 @@ import pytest
 
 from cellrows import cells, table
 from rocbench import stats
+from rocbench.judgement import until
 from rocbench.judgement.repeats import summary
 
 
@@ -75,3 +76,15 @@ def test_void_rows_are_left_out_and_counted():
     frame.loc[0, "valid"] = False
     row = line(frame, "output_throughput")
     assert (row["n"], row["dropped"]) == (4, 1)
+
+
+def test_repeats_that_could_end_early_have_a_wider_interval():
+    """The rows say so (`until_max`); the spread is that of all cells, and other rows keep Student's interval."""
+    fixed = table(cells(1000, concurrency=1, n=3), cells(2000, concurrency=2, n=3, seed=1))
+    early = fixed.assign(until_max=10)
+    figures = [list(group["output_throughput"]) for _, group in fixed.groupby("concurrency")]
+    expected = until.intervals(figures)
+    found = summary(early, ("output_throughput",))
+    assert list(found["interval"]) == ["until", "until"]
+    assert list(found["high"]) == pytest.approx([each.high for each in expected])
+    assert list(summary(fixed, ("output_throughput",))["interval"]) == ["t", "t"]

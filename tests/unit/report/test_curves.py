@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rocbench import stats
+from rocbench.judgement import until
 from rocbench.report import endtable
 from rocbench.report.chart import colour, symbol
 from rocbench.report.curves import POOLED_FROM, RunInfo, curves, drawn, labels, level_words, reasons
@@ -37,6 +39,23 @@ def test_simulated_and_measured_rows_never_share_a_curve():
     found = curves([(info(), [row(), row(simulated=True, output_throughput=900.0)])])
     assert [curve.name for curve in found] == ["m", "m (simulated)"]
     assert [curve.points[0].mean("output_throughput") for curve in found] == [100.0, 900.0]
+
+
+def test_repeats_that_ended_early_show_the_interval_that_holds():
+    """`until`: the spread of all cells, in reports as in the summary; other runs keep Student's interval."""
+    figures = {64: [100.0, 101.0, 99.0], 128: [150.0, 151.0, 150.5]}
+    rows = [
+        row(concurrency=level, cell_id=str(level), repeat=n, output_throughput=figure)
+        for level, each in figures.items()
+        for n, figure in enumerate(each, 1)
+    ]
+    (fixed,) = curves([(info(), rows)])
+    (early,) = curves([(info(), [each | {"until_max": 10} for each in rows])])
+    expected = until.intervals(list(figures.values()))
+    assert [point.interval("output_throughput") for point in early.points] == expected
+    assert [point.interval("output_throughput") for point in fixed.points] == [
+        stats.mean_interval(each) for each in figures.values()
+    ]
 
 
 def test_rows_of_unlike_hardware_never_share_a_curve():

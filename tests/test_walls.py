@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "server": "probe",
     "load": "probe",
     "sim": "load model physics rules settings",
-    "plan": "judgement model physics rules settings sim",
+    "plan": "judgement model physics rules settings sim tables",
     "newprofile": "model physics settings",
     "importing": "model physics plan settings tables verdict",
     "store": "tables",

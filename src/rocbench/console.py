@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rocbench import plaintable
 from rocbench.judgement import capacity, render, search
+from rocbench.judgement.promise import Promise
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
 from rocbench.report.curves import level_words
@@ -71,6 +72,19 @@ def show_plan(plan: Plan) -> None:
         console.print(f"\nestimated time: {duration(plan.estimate_s)}")
         for line in _assumptions(plan):
             console.print(f"[dim]  {line}[/]")
+
+
+def show_promises(promises: Iterable[Promise]) -> None:
+    """Print the change that the planned repeats can tell."""
+    for promise in promises:
+        for line in promise.lines():
+            out().print(escape(line), highlight=False)
+
+
+def show_held(sentences: Iterable[str]) -> None:
+    """Print what came of the plan's promises."""
+    for sentence in sentences:
+        say(sentence)
 
 
 def _assumptions(plan: Plan) -> list[str]:

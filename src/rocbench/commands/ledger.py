@@ -99,7 +99,7 @@ def summary(
     from pandas.api.types import is_numeric_dtype
 
     from rocbench import console, harmless
-    from rocbench.judgement import repeats, search
+    from rocbench.judgement import promise, repeats, search
     from rocbench.judgement.verdicts import DEFAULT_METRICS
     from rocbench.tables.row import records
 
@@ -124,6 +124,7 @@ def summary(
         typer.echo(harmless.as_csv(table), nl=False)
         return
     console.show_summary(table, (row.origin for row in records(cells)))
-    sweep = (folder.read_json("plan.json") or {}).get("sweep") or {}
-    gain = float(sweep.get("saturation_gain", 0.05))
+    plan = folder.read_json("plan.json") or {}
+    console.show_held(promise.held(plan.get("promises") or (), records(cells)))
+    gain = float((plan.get("sweep") or {}).get("saturation_gain", 0.05))
     console.show_capacity(cells, search.stored(folder.read_json("search.json")), gain)

@@ -84,6 +84,16 @@ Force = Annotated[
         help="Continue although a rule reports that the configuration cannot work.",
     ),
 ]
+Effect = Annotated[
+    str | None, option("SHARE", "Say how many repeats tell a change of this size, for example 3%.")
+]
+Cov = Annotated[
+    str | None,
+    option(
+        "SHARE",
+        "Assume this CoV of repeats, for example 1%. Default: that of earlier runs of the same cells.",
+    ),
+]
 Reap = Annotated[bool, typer.Option("--reap", help="Stop servers that an earlier bench left running.")]
 Metrics = Annotated[
     list[str] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,22 @@ from rocbench.commands import options
 from rocbench.conduct import rows
 from rocbench.conduct.bind import ClientOptions
 from rocbench.errors import ConfigError, InputError
+from rocbench.judgement.promise import Promise
 from rocbench.plan import expand as planner
+from rocbench.plan import promised
 from rocbench.plan.expand import Overrides, Plan, Sources
 from rocbench.settings import catalog, yamlfile
 from rocbench.settings.schema import Images, Length, Sweep, SweepModel, Workload, check_url
+from rocbench.store import runs
 from rocbench.store.folder import RunFolder
+from rocbench.tables.row import Row
 
 LOAD_KEYS = ("duration_s", "max_duration_s", "max_requests", "transport", "keep_stamps")
 REQUEST_KEYS = ("isl", "osl", "images", "api", "extra_body")
 SWEEP_KEYS = ("repeats", "seed", "concurrency", "rate")
+POWER_KEYS = ("effect", "cov")
+MOST_EARLIER = 40
+"""Earlier runs that are read for the spread of repeats: the newest."""
 
 
 def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | None = None) -> Plan:
@@ -36,6 +44,19 @@ def plan(name: str | None, overrides: Overrides, changes: Mapping[str, Any] | No
             f"--{min(lengths)} has no effect on a trace: its lines give the length of each request"
         )
     return planner.expand(sweep, sources(sweep, overrides, changes, path), overrides)
+
+
+def promises(plan: Plan, earlier: Path) -> tuple[Promise, ...]:
+    """Return what the repeats of a plan can tell, by its stated CoV or by the runs in a folder; runs that cannot be read
+    are ignored.
+    """
+    rows_: list[Row] = []
+    if plan.sweep.power.cov is None and earlier.is_dir():
+        with suppress(InputError, OSError):
+            for folder in runs.find(earlier, lambda _: None)[-MOST_EARLIER:]:
+                with suppress(InputError, OSError):
+                    rows_ += folder.rows
+    return promised.of(plan, rows_)
 
 
 def adhoc(
@@ -221,6 +242,9 @@ def _changed(sweep: Sweep, changes: Mapping[str, Any]) -> Sweep:
     for key in LOAD_KEYS:
         if key in changes:
             raw["load"][key] = changes[key]
+    for key in POWER_KEYS:
+        if key in changes:
+            raw["power"][key] = changes[key]
     for key in SWEEP_KEYS:
         if key in changes:
             raw[key] = changes[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,11 @@ def plan(
     set_: options.SetText = None,
     only: options.Only = None,
     force: options.Force = False,
+    effect: options.Effect = None,
+    cov: options.Cov = None,
+    earlier: Annotated[
+        Path, typer.Option("--earlier", metavar="DIR", help="Folder with earlier runs, for their CoV.")
+    ] = Path("results"),
 ) -> None:
     """Print the planned measurements in order, the exact server commands, and the expected run time. Starts nothing."""
     from rocbench import console
@@ -39,8 +45,10 @@ def plan(
     from rocbench.plan.faults import raise_faults
 
     overrides = options.overrides(vllm, hardware, tp, aiter, set_, only=only, force=force)
-    planned = examined(planning.plan(sweep, overrides), ClientOptions())
+    planned = planning.plan(sweep, overrides, {"effect": effect, "cov": cov})
+    planned = examined(planned, ClientOptions())
     console.show_plan(planned)
+    console.show_promises(planning.promises(planned, earlier))
     raise_faults(planned)
 
 
@@ -127,6 +135,8 @@ def sweep(
         int | None,
         options.option("N", "Measure each cell this many times. Default: the sweep's, else 1.", min=1),
     ] = None,
+    effect: options.Effect = None,
+    cov: options.Cov = None,
     seed: Annotated[
         int | None,
         options.option("N", "Set the seed of prompts, order and arrivals. Default: the sweep's, else 0."),
@@ -212,6 +222,8 @@ def sweep(
         "keep_stamps": keep_stamps or None,
         "repeats": repeats,
         "seed": seed,
+        "effect": effect,
+        "cov": cov,
         "api_key_env": api_key_env,
         **options.requests(api, extra_body, header, insecure=insecure),
     }
@@ -276,6 +288,7 @@ def _planned(
 def _sweep(planned: Plan, run_options: RunOptions, fleet: FleetOptions | None, *, dry_run: bool) -> None:
     """Run a plan here or on a Ray cluster, and show its results."""
     from rocbench import console
+    from rocbench.commands import planning
     from rocbench.conduct.inputs import examined
     from rocbench.plan import shards
     from rocbench.plan.faults import raise_faults
@@ -288,17 +301,30 @@ def _sweep(planned: Plan, run_options: RunOptions, fleet: FleetOptions | None, *
     if dry_run:
         console.show_plan(planned)
     raise_faults(planned)
+    promises = () if run_options.resume else planning.promises(planned, _earlier(run_options.out))
     if dry_run:
+        console.show_promises(promises)
         return
+    run_options = replace(run_options, promises=promises)
     with console.screen() as screen:
-        for note in planned.notes:
+        asked = planned.sweep.power.effect is not None
+        power = [line for each in promises if each.change or asked for line in each.lines()]
+        for note in (*planned.notes, *power):
             screen.note(note)
         outcome = _run(planned, run_options, fleet, screen)
     console.show_cells(outcome.cells, outcome.folder)
+    console.show_held(outcome.held)
     console.show_capacity(outcome.cells, outcome.searches, planned.sweep.saturation_gain)
     if fleet is not None and fleet.aa_nodes:
         _show_between_nodes(outcome.cells)
     raise typer.Exit(int(outcome.exit_code))
+
+
+def _earlier(out: Path | None) -> Path:
+    """Folder of earlier runs: where this run is written."""
+    from rocbench.conduct.run import RESULTS
+
+    return out.parent if out is not None else RESULTS
 
 
 def _on_ray(

@@ -18,7 +18,7 @@ from rocbench.conduct.bind import ClientOptions
 from rocbench.conduct.conductor import Conductor, now
 from rocbench.conduct.interrupts import SignalGuard
 from rocbench.errors import BenchError, Exit, InputError, NodeFault
-from rocbench.judgement import repeats
+from rocbench.judgement import promise, repeats
 from rocbench.load import calibrate
 from rocbench.plan.expand import Overrides, Plan
 from rocbench.probe import doctor, environment
@@ -72,6 +72,8 @@ class RunOptions:
     accepted: frozenset[Key] = frozenset()
     """Keys of invalid rows that a resumed run does not measure again."""
     part: PlanPart | None = None
+    promises: tuple[promise.Promise, ...] = ()
+    """The changes that the plan's repeats can tell, for plan.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Outcome:
     cells: pd.DataFrame
     searches: list[dict[str, Any]]
     exit_code: Exit
+    held: tuple[str, ...] = ()
+    """What came of the promises, one sentence each."""
 
 
 def new_run_id(sweep: str) -> str:
@@ -145,7 +149,11 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
         screen.note(f"shard {folder.plan['shard']} contains no cell of this plan")
         return Outcome(folder.path, folder.cells(), [], Exit.DONE)
     return Outcome(
-        folder.path, folder.cells(), conductor.searches(), exit_code(folder.rows, conductor.answered())
+        folder.path,
+        folder.cells(),
+        conductor.searches(),
+        exit_code(folder.rows, conductor.answered()),
+        tuple(promise.held((folder.read_json("plan.json") or {}).get("promises") or (), folder.rows)),
     )
 
 
@@ -225,6 +233,8 @@ def _folder(plan: Plan, options: RunOptions, stack: ExitStack, screen: Screen) -
     folder.secrets = _secrets(plan)
     stack.enter_context(folder.locked())
     plan_json = rows.plan_json(plan, options.overrides, options.shard) | {"client": asdict(options.client)}
+    if options.promises:
+        plan_json["promises"] = [asdict(each) for each in options.promises]
     folder.write_json("plan.json", plan_json)
     ceiling = calibrate.load()
     manifest = rows.manifest(plan, run_id, now(), environment.collect()) | {

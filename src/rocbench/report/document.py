@@ -58,7 +58,13 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
     rows = [row for run in runs for row in run.rows]
     saturation, capacity, searched = summary.loads(runs, curves, limits)
     goals = [table for table in (capacity, searched) if table.rows] or [capacity]
-    findings = (predicted.table(rows), summary.failed(rows), summary.errors(rows), summary.notes(rows))
+    findings = (
+        predicted.table(rows),
+        summary.failed(rows),
+        summary.errors(rows),
+        summary.notes(rows),
+        summary.power(runs),
+    )
     return Document(
         title=_title(runs),
         subtitle=_subtitle(runs),

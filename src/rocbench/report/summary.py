@@ -10,7 +10,7 @@ from rocbench import stats, units
 from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.judgement import capacity as capacity_of
-from rocbench.judgement import search, slo
+from rocbench.judgement import promise, search, slo
 from rocbench.judgement.slo import Limit
 from rocbench.report.chart import bracket, figure
 from rocbench.report.curves import Curve, Point, RunInfo, level_words, load_name, load_notes, marked, rank
@@ -354,6 +354,16 @@ def notes(rows: Sequence[Row]) -> Table:
     """Notes of the load generator on the cells."""
     lines = [(_cells(group), str(len(group)), note) for note, group in load_notes(rows).items()]
     return Table("notes", "Notes of the load generator", ("cells", "rows", "note"), tuple(lines))
+
+
+def power(runs: Sequence[RunData]) -> Table:
+    """The change that each plan could tell, held against the spread that was found."""
+    lines = [
+        (run.info.label, sentence)
+        for run in runs
+        for sentence in promise.held(run.plan.get("promises") or (), run.rows)
+    ]
+    return Table("power", "Power as planned and as found", ("run", "change that can be told"), tuple(lines))
 
 
 def _by_text(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:

@@ -65,6 +65,17 @@ class Until(Strict):
     """Column whose interval decides."""
 
 
+class Power(Strict):
+    """Power of the repeats: `bench plan` says which change they can tell, or how many repeats a change needs."""
+
+    effect: Share | None = None
+    """Change that the repeats should tell, as a share: 3%."""
+    cov: Share | None = None
+    """CoV of repeats. None: that of earlier runs of the same cells in the results folder."""
+    min_effect: Share = 0.02
+    """Minimum effect of the comparison, as in `bench compare --min-effect`."""
+
+
 class Search(Strict):
     """Find the largest load (users, or requests/s) that is shown to meet limits."""
 

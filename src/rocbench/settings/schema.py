@@ -24,7 +24,7 @@ from rocbench.settings.amounts import (
     Wait,
 )
 from rocbench.settings.blocks import Block
-from rocbench.settings.goals import Search, Share, Slo, Until
+from rocbench.settings.goals import Power, Search, Share, Slo, Until
 from rocbench.settings.profiles import (
     Checkpoint,
     Derived,
@@ -313,6 +313,8 @@ class Sweep(Strict):
     """Limits for goodput."""
     search: Search | None = None
     """Find the highest load that meets limits."""
+    power: Power = Power()
+    """The change that the repeats should tell."""
     saturation_gain: Share = 0.05
     """Minimum gain in throughput when the load doubles; with a smaller gain, the load is past the saturation point."""
     seed: Seed = 0

@@ -427,3 +427,17 @@ def test_a_plan_shows_its_search_and_notes(command, tmp_path):
     }
     (tmp_path / "arms.yaml").write_text(json.dumps(arms))
     assert "also selects attention_backend" in " ".join(command("plan", tmp_path / "arms.yaml").out.split())
+
+
+def test_a_plan_says_what_its_repeats_can_tell(command, runs, tmp_path):
+    """By a stated CoV; else the CoV that it takes: predicted rows are not the spread of a server."""
+    sweep = RunFolder.open(runs.base).whole_plan()["sweep"]
+    (tmp_path / "again.yaml").write_text(json.dumps(sweep))
+    said = command("plan", tmp_path / "again.yaml", "--cov", "1%", "--effect", "3%")
+    assert "5 repeats of 2 cells can tell a change of" in said.out
+    assert "at the stated CoV of 1.0%" in said.out
+    said = command("plan", tmp_path / "again.yaml", "--earlier", tmp_path)
+    assert (
+        "no earlier run shows the spread of output_throughput in these cells; state it with --cov" in said.out
+    )
+    assert command("plan", tmp_path / "again.yaml", "--cov", "x%").code == 2

@@ -10,7 +10,7 @@ import pytest
 from rocbench import ledger
 from rocbench.errors import Exit, InputError
 from rocbench.judgement.repeats import summary
-from rocbench.plan import shards
+from rocbench.plan import promised, shards
 from virtual import SMALL, Killed, World, bench, json_of, keys, plan_of
 
 QUICK = {"duration_s": 1, "max_duration_s": 20}
@@ -117,6 +117,20 @@ def test_goodput_counts_requests_within_the_limits(tmp_path):
         assert list(outcome.cells["goodput"]) == pytest.approx(
             [share * x for x in outcome.cells["request_throughput"]]
         )
+
+
+def test_a_promise_is_stored_and_held_against_what_came(tmp_path):
+    """plan.json has what the plan could tell; the end of the run says what its spread allows."""
+    sweep = SMALL | {"repeats": 3, "power": {"cov": "0.1%"}}
+    promises = promised.of(plan_of(sweep))
+    outcome = bench(tmp_path / "run", sweep, promises=promises)
+
+    (stored,) = json_of(tmp_path / "run", "plan.json")["promises"]
+    assert stored["change"] == promises[0].change
+    (sentence,) = outcome.held
+    assert sentence.startswith(
+        "planned to tell 2.1% in output_throughput with 3 repeats at CoV 0.1%; the spread was 0."
+    )
 
 
 # --- the search

@@ -10,6 +10,8 @@ import pytest
 from rocbench.commands import planning
 from rocbench.errors import ConfigError, InputError
 from rocbench.plan.expand import Overrides
+from rocbench.tables.row import Row
+from virtual import plan_of
 
 SWEEP = """\
 name: mine
@@ -76,3 +78,39 @@ def test_a_length_beside_a_dataset_is_refused_and_a_rate_opens_the_loop(tmp_path
         planning.plan(str(path), Overrides(), {"isl": 5})
     made = planning.plan(str(path), Overrides(), {"rate": [2.0]})
     assert [cell.level.rate for group in made.groups for cell in group.cells] == [2.0]
+
+
+def test_earlier_runs_give_the_spread_and_damaged_ones_are_ignored(tmp_path, monkeypatch):
+    """The rows of the newest runs in the folder; a run that cannot be read, or no folder, is no reason to stop."""
+    plan = plan_of(
+        {
+            "name": "p",
+            "vllm": "0.14.1",
+            "models": ["llama-3.1-405b"],
+            "workloads": ["short"],
+            "concurrency": [8],
+        }
+        | {"repeats": 3}
+    )
+    (cell,) = plan.groups[0].cells
+    known = {"key": cell.key, "cell_id": cell.cell_id, "hardware": "mi325x", "simulated": True, "valid": True}
+
+    class Run:
+        def __init__(self, name, figures):
+            self.rows = [
+                Row(known | {"run_id": name, "repeat": i, "output_throughput": x})
+                for i, x in enumerate(figures)
+            ]
+
+    class Damaged:
+        @property
+        def rows(self):
+            raise InputError("damaged")
+
+    folders = [Run("a", [100, 101, 102]), Damaged(), Run("b", [90, 91, 92])]
+    monkeypatch.setattr(planning.runs, "find", lambda *_: folders)
+    (promise,) = planning.promises(plan, tmp_path)
+    assert (promise.runs, promise.metric) == (2, "output_throughput")
+    assert promise.cov == pytest.approx(0.0105, rel=0.03)
+    (unknown,) = planning.promises(plan, tmp_path / "none")
+    assert unknown.cov is None

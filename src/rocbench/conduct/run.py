@@ -144,7 +144,7 @@ def run_plan(plan: Plan, options: RunOptions, screen: Screen, elsewhere: Conduct
                 (elsewhere or one_by_one)(conductor, guard)
         finally:
             _finish(folder, conductor)
-    _report_wide_intervals(conductor, screen)
+    _report_goal(conductor, screen)
     if not plan.launches:
         screen.note(f"shard {folder.plan['shard']} contains no cell of this plan")
         return Outcome(folder.path, folder.cells(), [], Exit.DONE)
@@ -289,18 +289,22 @@ def _finish(folder: RunFolder, conductor: Conductor) -> None:
     folder.log(now(), "end")
 
 
-def _report_wide_intervals(conductor: Conductor, screen: Screen) -> None:
-    """List the cells whose interval is too wide at the end."""
+def _report_goal(conductor: Conductor, screen: Screen) -> None:
+    """List the cells that did not reach the goal of `until`."""
     until = conductor.plan.sweep.until
     if until is None:
         return
+    reached = conductor.goal.reached([row for row in conductor.folder.rows if not row.discarded])
     cells = [cell for group in conductor.plan.groups for cell in group.cells]
-    narrow = conductor.goal.narrow(conductor.folder.rows)
-    wide = [cell.key for cell in cells if cell.cell_id not in narrow]
-    if wide:
+    missed = ", ".join(cell.key for cell in cells if cell.cell_id not in reached)
+    if missed and until.told is not None:
+        screen.note(
+            f"not every effect of at least {until.told:.1%} is told after at most {until.max} repeats: {missed}"
+        )
+    elif missed:
         screen.note(
             f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after at most "
-            f"{until.max} repeats: " + ", ".join(wide)
+            f"{until.max} repeats: {missed}"
         )
 
 

@@ -54,15 +54,25 @@ class Slo(Strict):
 
 
 class Until(Strict):
-    """Repeat until the 95 % interval of the mean is narrow enough: at least 3 repeats, at most `max`. The interval is looked
-    at after 3, 4, 6, 8, 11, ... repeats, and holds although it decides when to end."""
+    """Repeat until the goal is reached, with one of two goals: at least 3 repeats, at most `max`. The repeats are looked at
+    after 3, 4, 6, 8, 11, ...; intervals and verdicts hold although they decide when to end."""
 
-    interval_half_width: Share
-    """Half width of the interval, as a share of the mean: 2% for +-2 %."""
+    interval_half_width: Share | None = None
+    """Goal: half width of the 95 % interval of the mean, as a share of the mean: 2% for +-2 %."""
+    told: Share | None = None
+    """Goal of an ablation: every effect at a load level is better, worse or same, with this minimum effect."""
     max: int = Field(ge=3, le=1000)
     """Maximum number of repeats."""
     metric: Result = "output_throughput"
     """Column whose interval decides."""
+    metrics: tuple[Result, ...] = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
+    """Columns whose effects are to be told: those that `bench ablate` judges."""
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Until:
+        if (self.interval_half_width is None) == (self.told is None):
+            raise ValueError("`until` needs exactly one of `interval_half_width` and `told`")
+        return self
 
 
 class Power(Strict):

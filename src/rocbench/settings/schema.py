@@ -393,6 +393,8 @@ class Sweep(Strict):
             raise ValueError("a trace has no levels to search")
         if self.until is not None and self.until.max < self.repeats:
             raise ValueError("`until.max` must be at least `repeats`")
+        if self.until is not None and self.until.told is not None and not self.factors:
+            raise ValueError("`until.told` needs `factors`: it repeats the arms of an ablation")
         extent.check(self)
         return self
 

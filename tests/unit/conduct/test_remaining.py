@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
+
 from rocbench.conduct.remaining import Goal, invalid, key_of_run
 from rocbench.tables.row import Row
 from virtual import plan_of
@@ -149,3 +153,33 @@ def test_arms_go_on_together():
     assert [todo(plan, rows, launch=i) for i in (6, 7)] == [[(1, 4, False)], [(1, 4, False)]]
     level = [row | {"output_throughput": 100.0} for row in rows]
     assert [todo(plan, level, launch=i) for i in (6, 7)] == [[], []]
+
+
+def test_until_told_repeats_the_arms_of_a_level_until_all_is_told():
+    """A level without effect and one 10 % faster end; at the minimum effect it stays open, and all arms go on."""
+    levels, noise = [1, 8, 64], np.random.default_rng(3)
+    plan = plan_of(
+        BASE
+        | {
+            "concurrency": levels,
+            "factors": {"aiter": ["off", "on"]},
+            "until": {"told": "2%", "max": 8, "metrics": ["output_throughput"]},
+        }
+    )
+    gain = {1: 1.0, 8: 1.1, 64: 1.02}
+    rows = []
+    for launch in plan.launches:
+        on = launch.group.axes["aiter"] == "on"
+        for run in launch.runs:
+            level = run.cell.level.concurrency
+            figure = 100 * (gain[level] if on else 1.0) * float(np.exp(0.002 * noise.standard_normal()))
+            facts = {"model": "m", "workload": "short", "concurrency": level}
+            rows.append(row(run, figure, axes=json.dumps(launch.group.axes), **facts))
+    goal = Goal.of(plan)
+    made = [each for each in rows if each["repeat"] <= 4]
+    assert goal.ended([each for each in rows if each["repeat"] <= 2]) == set()
+    open_ = {each["concurrency"] for each in rows if each["cell_id"] not in goal.ended(made)}
+    assert open_ == {64}
+    assert [sorted(level for level, repeat, _ in todo(plan, made, launch=i)) for i in range(8, 16)] == [
+        [64]
+    ] * 8

@@ -80,11 +80,13 @@ def chance(
     delta, least = math.log1p(effect), math.log1p(test.get("min_effect", 0.0))
     if sd == 0:
         return float(delta > 0 and (delta >= least or outcome != "told"))
-    v = min(own + test.get("prior_df", math.inf), own * test.get("cells", 1))
+    prior = test.get("prior_df", math.inf)
+    v = min(own + prior, own * test.get("cells", 1))
     each = test.get("alpha", 0.05) / max(test.get("looks", 1), 1)
     if outcome == "told":
         each /= max(test.get("tests", 1), 1)
-    critical = float(scipy.special.stdtrit(v, 1 - each / 2)) * _relative_sd(v)[None, :]
+    found = _relative_sd(v) if math.isinf(prior) else _moderated_sd(own, prior)
+    critical = float(scipy.special.stdtrit(v, 1 - each / 2)) * found[None, :]
     error = (sd / math.sqrt(n) / _relative_sd(df))[:, None]
     if outcome == "told":
         return float(scipy.special.ndtr(delta / error - np.maximum(critical, least / error)).mean())
@@ -138,6 +140,12 @@ def detectable(sd: float, df: float, n: int, *, power: float = POWER, **test: Un
     if sd == 0:
         return math.expm1(least)
     return math.expm1(float(scipy.optimize.brentq(missing, 0.0, _LARGEST, xtol=1e-7)))
+
+
+def _moderated_sd(own: float, prior: float) -> FloatArray:
+    """Values of the spread found over the true one, as `moderate` finds it: never below the cell's own; shape (grid,)."""
+    alone = _relative_sd(own) ** 2
+    return np.asarray(np.sqrt(np.maximum(alone, (prior + own * alone) / (prior + own))))
 
 
 @lru_cache(maxsize=512)

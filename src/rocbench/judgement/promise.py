@@ -19,6 +19,7 @@ import scipy
 from rocbench.judgement import power
 from rocbench.judgement.compare import grouped
 from rocbench.judgement.moderated import moderate
+from rocbench.judgement.verdicts import ALPHA, RESERVE
 from rocbench.tables.row import Row, judged
 from rocbench.units import count_of, percent
 
@@ -57,6 +58,7 @@ class Design:
             "paired": self.paired,
             "tests": self.tests,
             "cells": self.cells,
+            "alpha": ALPHA * RESERVE,
             "looks": self.looks,
             "min_effect": self.min_effect,
         }

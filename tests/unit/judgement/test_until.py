@@ -23,7 +23,7 @@ def ended(figures: np.ndarray, goal: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "spread", "repeats"), [(12, 0.02, 6.5), (12, 0.03, 11.5), (1, 0.02, 9), (1, 0.015, 7.5)]
+    ("cells", "spread", "repeats"), [(12, 0.02, 7.5), (12, 0.03, 11.5), (1, 0.02, 9), (1, 0.015, 7.5)]
 )
 def test_an_early_end_does_not_cost_coverage(cells: int, spread: float, repeats: float) -> None:
     """At +-2 % and up to 12 repeats; today's t interval after each repeat covers 83 to 92 %."""

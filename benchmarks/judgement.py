@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often the judgement is right, on noise whose truth is known (benchmarks/noise.py).
 
-    .venv/bin/python benchmarks/judgement.py [--part kinds|mixtures|power|needed|gate|spread] [--families 1000] [--seed 1]
+    .venv/bin/python benchmarks/judgement.py [--part kinds|mixtures|power|needed|gate|spread] [--families 1000] [--seed 1] [--design D]
 
 A family is one comparison: 12 cells x 4 metrics, 48 verdicts. Each design is judged as `bench compare` and `bench ablate`
 do, from the arrays that they make of rows; tests/unit/judgement/test_error_rates.py checks that rows give the same.
@@ -215,7 +215,7 @@ HEAD = "| Noise | Design | Any false verdict, % | Interval covers, % | +-, % | +
 def kinds(families: int, seed: int) -> None:
     """Every kind of noise in every design."""
     print(HEAD + "\n|---|---|---|---|---|---|---|")
-    for (name, kind), (design, campaign) in itertools.product(noise.KINDS.items(), DESIGNS.items()):
+    for (design, campaign), (name, kind) in itertools.product(DESIGNS.items(), noise.KINDS.items()):
         print(f"| {name} | {design} | {rates(campaign, kind, families, seed).line()} |", flush=True)
 
 
@@ -347,7 +347,10 @@ def main() -> None:
     parser.add_argument("--part", choices=[*PARTS], action="append", help="default: all")
     parser.add_argument("--families", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--design", choices=[*DESIGNS], action="append", help="of kinds; default: all")
     asked = parser.parse_args()
+    for design in [name for name in DESIGNS if asked.design and name not in asked.design]:
+        del DESIGNS[design]
     for part in asked.part or PARTS:
         began = time.monotonic()
         print(f"\n## {part}: {PARTS[part].__doc__}\n")

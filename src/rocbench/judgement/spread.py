@@ -58,8 +58,8 @@ class Difference:
         error = float(np.sqrt(error2))
         if error <= 1e-12 * max(abs(estimate), 1e-3):
             return stats.Effect(estimate, estimate, estimate, 1.0 if abs(estimate) < 1e-12 else 0.0, df)
-        half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * error
-        p = float(2 * scipy.stats.t.sf(abs(estimate) / error, df))
+        half = float(scipy.special.stdtrit(df, (1 + confidence) / 2)) * error
+        p = float(2 * scipy.special.stdtr(df, -abs(estimate) / error))
         return stats.Effect(estimate, estimate - half, estimate + half, p, df)
 
 
@@ -86,7 +86,7 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
     own[known], df[known] = _own(own_sum[known], own_df[known], pattern if known.all() else None)
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
     common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
-    upper = common * common_df / float(scipy.stats.chi2.ppf(_CAUTION, common_df))
+    upper = common * common_df / float(scipy.special.chdtri(common_df, 1 - _CAUTION))
     with np.errstate(invalid="ignore", divide="ignore"):
         freedom = (upper + own) ** 2 / (upper**2 / common_df + own**2 / df)
     freedom = np.where(known & ~np.isfinite(freedom), common_df, freedom)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rocbench import plaintable
-from rocbench.judgement import capacity, render, search
+from rocbench.judgement import capacity, detectable, render, search, trend
 from rocbench.judgement.promise import Promise
 from rocbench.plan.planned import Cell, Group, Plan
 from rocbench.report import endtable
@@ -339,7 +339,7 @@ def show_frame(frame: pd.DataFrame) -> None:
 
 
 def show_history(table: pd.DataFrame, metric: str) -> None:
-    """Print each series over the runs, with its change points."""
+    """Print each series over the runs, with its change points and what could be seen; below, how often they are false."""
     series_of = list(table.columns[: list(table.columns).index("begun_at")])
     for (key, *_), series in table.groupby(series_of, sort=False, dropna=False):
         say(str(key))
@@ -359,12 +359,20 @@ def show_history(table: pd.DataFrame, metric: str) -> None:
             ],
             whole={"started, UTC"},
         )
+        last = series.iloc[-1]
+        say(detectable.seen(len(series), float(last["spread"]), float(last["minimum_step"])))
+    say(f"Rate: {detectable.rate(table.groupby(series_of, dropna=False).ngroups)}")
+
+
+def _change(row: Mapping[Hashable, Any]) -> str:
+    change, low, high = (float(row[name]) for name in ("change", "change_low", "change_high"))
+    words = trend.words(row["change_kind"], change, low, high, int(row["change_nights"]))
+    return f"change point: {words}, told after {row['change_told']}"
 
 
 def _history_notes(row: Mapping[Hashable, Any]) -> str:
-    change = _float(row["change"])
     notes = [
-        f"change point: {100 * change:+.1f}%" if change is not None else "",
+        _change(row) if row["change_kind"] else "",
         "configuration changed" if row["changed"] else "",
         Row({str(name): value for name, value in row.items()}).origin,
     ]

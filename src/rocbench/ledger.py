@@ -12,7 +12,7 @@ import pandas as pd
 
 from rocbench.conduct import rows
 from rocbench.errors import InputError
-from rocbench.judgement import repeats, trend
+from rocbench.judgement import detectable, repeats, trend
 from rocbench.judgement.compare import grouped
 from rocbench.judgement.disambiguation import disambiguated
 from rocbench.plan.expand import Overrides, Plan
@@ -67,7 +67,10 @@ def history(folders: Sequence[RunFolder], metric: str, filters: Mapping[str, str
     """Return one row per cell and run, oldest first within its series.
 
     Columns: SERIES, then begun_at, run, cell_id, vllm_version, mean and std over valid repeats, n, changed (the cell's
-    configuration differs from the run before), and change (the relative change of level at a change point).
+    configuration differs from the run before), and change (the relative change of level at a change point). A change point
+    has also change_low and change_high (its 95 % interval), change_kind (step or slide), change_nights (nights over which
+    the level moves), change_told (the run after which it was first told) and change_contradicted. The last run of a series
+    has spread (between nights, relative) and minimum_step (relative, see `detectable.Sight`).
 
     Args:
         folders: the runs.
@@ -105,13 +108,31 @@ def history(folders: Sequence[RunFolder], metric: str, filters: Mapping[str, str
 
 
 def _with_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the change points of each series."""
-    table["change"] = float("nan")
+    """Return the table with the change points of each series, and what could be seen after its last run."""
+    for name in ("change", "change_low", "change_high", "change_nights", "spread", "minimum_step"):
+        table[name] = float("nan")
+    for name in ("change_kind", "change_told", "change_contradicted"):
+        table[name] = None
     if table.empty:
         return table
     for _, series in table.groupby(list(SERIES), sort=False, dropna=False):
-        for point in trend.change_points(series["mean"].to_numpy(dtype=float)):
-            table.loc[series.index[point.index], "change"] = point.change
+        figures_ = series["mean"].to_numpy(dtype=float)
+        for point in trend.change_points(figures_):
+            at = series.index[point.index]
+            values: dict[str, Any] = {
+                "change": point.change,
+                "change_low": point.low,
+                "change_high": point.high,
+            }
+            values |= {"change_nights": point.nights, "change_kind": point.kind}
+            values |= {
+                "change_told": series["run"].iloc[point.told],
+                "change_contradicted": point.contradicted,
+            }
+            for name, value in values.items():
+                table.loc[at, name] = value
+        view = detectable.sight(figures_)
+        table.loc[series.index[-1], ["spread", "minimum_step"]] = view.spread, view.smallest
     return table
 
 

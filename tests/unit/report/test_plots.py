@@ -190,12 +190,15 @@ def test_differing_flags_are_named_one_by_one():
 def test_the_history_finds_the_day_on_which_a_figure_moved(nights):
     """Fourteen runs, slower from the eighth on: a line by the day, and the change point."""
     runs = material.read_runs(nights)
-    charts, (changes,) = history.changes(material.curves_of(runs), [run.info for run in runs])
+    charts, (changes, sight) = history.changes(material.curves_of(runs), [run.info for run in runs])
     assert len(charts[0].views[0].panels[0].series[0].x) == 14
     assert charts[0].views[0].date_x
     row = next(row for row in changes.rows if "output_throughput" in row)
     assert row[3].startswith("2026-01-08")
     assert row[4].startswith("-")
+    assert row[6].startswith("step of -")
+    assert "at most 5 % probability in 100 mornings" in changes.notes[0]
+    assert {row[3] for row in sight.rows} == {"14"}
 
 
 def one_level(name):

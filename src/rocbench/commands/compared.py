@@ -101,3 +101,11 @@ def baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str,
         raise InputError("the baseline is the run itself", where=name, fix="name an earlier run, or latest")
     notes = ("the baseline's folder also contains this run; the run was excluded from the baseline",)
     return cells(*(str(folder.path) for folder in others)), notes if len(others) < len(folders) else ()
+
+
+def looks(names: Sequence[str]) -> int:
+    """Return how often the runs looked at their repeats as these came: the most of any run's `until`, else 1."""
+    from rocbench.judgement.looks import looks_of
+
+    folders = [folder for name in names if not Path(name).is_file() for folder in options.runs([name])]
+    return max((looks_of(folder.read_json("plan.json") or {}) for folder in folders), default=1)

@@ -34,9 +34,13 @@ History = Annotated[
     ),
 ]
 Looks = Annotated[
-    int,
+    int | None,
     options.option(
-        "N", "Keep the error rate although repeats are judged up to N times, as they come.", min=1, max=1000
+        "N",
+        "Keep the error rate although repeats are judged up to N times, as they come. Default: as often as the runs' own "
+        "`until` looks, else once.",
+        min=1,
+        max=1000,
     ),
 ]
 FormatOption = Annotated[
@@ -59,7 +63,7 @@ def compare(
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
     history: History = None,
-    looks: Looks = 1,
+    looks: Looks = None,
     allow: Annotated[
         list[str] | None,
         options.option("COLUMN", "Allow this column to differ, for example hardware. Repeatable."),
@@ -73,6 +77,7 @@ def compare(
 
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
+    looks = looks or compared.looks([a] if b is None else [a, b])
     settings = _settings(metric, min_effect, allow, include_invalid, looks)
     notes: tuple[str, ...] = ()
     names = (a, b or "")
@@ -114,7 +119,7 @@ def ablate(
     ] = None,
     metric: options.Metrics = None,
     min_effect: MinEffect = "2%",
-    looks: Looks = 1,
+    looks: Looks = None,
     include_invalid: options.IncludeInvalid = False,
     format_: FormatOption = "table",
 ) -> None:
@@ -124,6 +129,7 @@ def ablate(
 
     if bool(runs) == (table is not None):
         raise InputError("either runs or --table is needed", fix="give run folders, or --table FILE")
+    looks = looks or compared.looks(runs or [])
     settings = _settings(metric, min_effect, None, include_invalid, looks)
     if table is not None:
         _published(table, settings, format_)
@@ -220,6 +226,7 @@ def gate(
 
     gate_rules = yamlfile.load(rules, gaterules.GateRules) if rules else gaterules.GateRules()
     folder = options.one_run(run)
+    gate_rules = gate_rules.model_copy(update={"looks": max(gate_rules.looks, compared.looks([run]))})
     cells = compared.filled(folder.cells(), run)
     against, notes = compared.baseline(folder, baseline) if baseline is not None else (None, ())
     if baseline == "latest" and against is None:

@@ -326,7 +326,8 @@ _PREDICTED = (
     *defined("""
 predicted_intervals_from    text               origin of the prediction intervals, or why figures have none
 predicted_extrapolation     text               predicted rows: in which respects the level is outside the levels that the calibration
-                                               was fitted to, farthest first, joined by `;`; empty within them
+                                               was fitted to, or in a gap between them, farthest first, joined by `;`;
+                                               empty among them
 """),
 )
 

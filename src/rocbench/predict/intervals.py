@@ -1,9 +1,9 @@
 """Prediction intervals from the errors of levels that a fit did not see. Pure.
 
-The logarithm of measured / predicted has mean 0 and variance near^2 + (growth x distance)^2: `near` within the fitted
-loads, and growing with the distance outside them (`points.distance`). Both are estimated from the leave-outs of the
-model's own fit (`leaveout`) together with a prior, which stands for what other models showed. A model with few
-conditions thus leans on the others, and has fewer degrees of freedom: wider intervals. The interval is
+The logarithm of measured / predicted has mean 0 and variance near^2 + (growth x distance)^2: `near` among the fitted
+loads, and growing with the distance outside them or in a gap (`points.distance`). Both are estimated from the
+leave-outs of the model's own fit (`leaveout`) together with a prior, which stands for what other models showed. A
+model with few conditions thus leans on the others, and has fewer degrees of freedom: wider intervals. The interval is
 predicted x exp(+-t sqrt(variance)), t from Student's distribution.
 
 A model without a fit has the errors of other models without theirs. Each model is one observation of the mean error;
@@ -48,7 +48,7 @@ class Prior:
 
     near: float
     growth: float
-    """For each factor of e outside the fitted loads."""
+    """For each factor of e outside the fitted loads, or in a gap."""
     df: float
     """Its weight, in leave-outs."""
 
@@ -89,7 +89,7 @@ class Interval:
     basis: str
     """The origin of the errors."""
     extrapolated: str = ""
-    """In which respect the level is outside the fitted ones; empty within them."""
+    """In which respect the level is outside the fitted ones, or in a gap; empty among them."""
 
 
 def spread(left_out: Sequence[LeftOut], figure: str) -> Spread:

@@ -19,6 +19,12 @@ FEW_TOKENS = 64
 """Shorter prompts and answers count as this long: a step takes them at no further cost."""
 SMALL_SHARE = 0.05
 """Smaller computed shares count as this one: such prompts come from the cache."""
+GAP = 2.0
+"""Within the span of a fit, a value up to so many times a fitted one, or so many times smaller, is not in a gap."""
+SLACK = 1.02
+"""Further ratio that is noise."""
+SPANS = ("in_flight", "prompt_tokens", "computed_share", "output_tokens")
+"""Facts with a scale."""
 SAME = math.log(1.2)
 """Levels closer than this are one condition: 100 requests of 100 and of 1,000 users, for example."""
 
@@ -48,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a level is from those of a fit; 0 among them."""
+    """How far a level is outside those of a fit, or in a gap between them; 0 among them."""
 
     size: float
     """Logarithms of ratios, as a Euclidean norm."""
@@ -83,42 +89,49 @@ def point(node: Node, prediction: Prediction, in_flight: float) -> Point:
 def reach(points: Sequence[Point]) -> Reach:
     """Return the conditions of these levels together; at least one."""
 
-    def span(of: Callable[[Point], float]) -> Span:
-        values = [of(each) for each in points]
-        return float(f"{min(values):.4g}"), float(f"{max(values):.4g}")
-
+    values = {name: tuple(sorted({float(f"{getattr(each, name):.4g}") for each in points})) for name in SPANS}
+    spans = {name: (found[0], found[-1]) for name, found in values.items()}
     return Reach(
-        in_flight=span(lambda p: p.in_flight),
-        prompt_tokens=span(lambda p: p.prompt_tokens),
-        computed_share=span(lambda p: p.computed_share),
-        output_tokens=span(lambda p: p.output_tokens),
+        **spans,
         images=tuple(sorted({p.images for p in points})),
         tp=tuple(sorted({p.tp for p in points})),
         vllm=tuple(sorted({p.vllm for p in points})),
         aiter=tuple(sorted({p.aiter for p in points})),
         backend=tuple(sorted({p.backend for p in points})),
+        fitted={name: _thinned(found) for name, found in values.items()},
     )
+
+
+def _thinned(values: Sequence[float]) -> tuple[float, ...]:
+    """Return ascending values without those that differ little from the one before; the ends stay."""
+    kept = [values[0]]
+    for value in values[1:]:
+        if value > math.exp(SAME) * kept[-1]:
+            kept.append(value)
+    return tuple(kept) if kept[-1] == values[-1] else (*kept, values[-1])
 
 
 def distance(at: Point, fitted: Reach) -> Distance:
-    """Return how far a level is outside the levels of a fit.
+    """Return how far a level is outside the levels of a fit, or in a gap between them.
 
     Prompts count once: by their length, or by the share that was not cached, whichever is farther.
     """
-    load = _outside(at.in_flight, fitted.in_flight, 1, "{} requests in flight is {} the {} fitted load")
-    prompt = _outside(
-        at.prompt_tokens, fitted.prompt_tokens, FEW_TOKENS, "{} prompt tokens is {} the {} fitted"
-    )
-    shares = (100 * fitted.computed_share[0], 100 * fitted.computed_share[1])
-    computed = _outside(
-        100 * at.computed_share,
-        shares,
+
+    def away(name: str, least: float, words: str, unit: float = 1.0) -> tuple[float, str]:
+        values = fitted.fitted.get(name, ())
+        span: Span = getattr(fitted, name)
+        value, low, high = (max(unit * each, least) for each in (getattr(at, name), *span))
+        return _away(value, (low, high), [max(unit * each, least) for each in values], words)
+
+    load = away("in_flight", 1, "{} requests in flight is {} the {} fitted load")
+    prompt = away("prompt_tokens", FEW_TOKENS, "{} prompt tokens is {} the {} fitted")
+    computed = away(
+        "computed_share",
         100 * SMALL_SHARE,
         "{} % of the prompt tokens are computed, not cached: {} the {} fitted",
+        unit=100,
     )
-    answer = _outside(
-        at.output_tokens, fitted.output_tokens, FEW_TOKENS, "{} output tokens is {} the {} fitted"
-    )
+    answer = away("output_tokens", FEW_TOKENS, "{} output tokens is {} the {} fitted")
     kinds = [
         (STRANGE, _strange(name, value))
         for name in KINDS
@@ -130,17 +143,23 @@ def distance(at: Point, fitted: Reach) -> Distance:
     return Distance(math.hypot(*(size for size, _ in found)), tuple(words for _, words in found))
 
 
-def _outside(value: float, span: Span, least: float, words: str) -> tuple[float, str]:
+def _away(value: float, span: Span, values: Sequence[float], words: str) -> tuple[float, str]:
     """Return the logarithm of the ratio to the nearer end, and it in words; 0 within 2 % of the span.
 
-    Values below `least` count as `least`.
+    In a gap between fitted values, it is that to the nearest value, beyond a ratio of `GAP`.
     """
-    value, low, high = (max(each, least) for each in (value, *span))
-    if value > 1.02 * high:
-        return math.log(value / high), words.format(number(value, 0), f"{value / high:.2g} times", "highest")
-    if value < low / 1.02:
-        return math.log(low / value), words.format(number(value, 0), f"1/{low / value:.2g} of", "lowest")
-    return 0.0, ""
+    low, high = span
+    shown = number(value, 0)
+    if value > SLACK * high:
+        return math.log(value / high), words.format(shown, f"{value / high:.2g} times", "highest")
+    if value < low / SLACK:
+        return math.log(low / value), words.format(shown, f"1/{low / value:.2g} of", "lowest")
+    nearest = min(values, key=lambda each: abs(math.log(value / each)), default=value)
+    ratio = max(value / nearest, nearest / value)
+    if ratio <= SLACK * GAP:
+        return 0.0, ""
+    times = f"{ratio:.2g} times" if value > nearest else f"1/{ratio:.2g} of"
+    return math.log(ratio / GAP), words.format(shown, f"in a gap, {times}", "nearest")
 
 
 def conditions(points: Sequence[Point]) -> list[int]:

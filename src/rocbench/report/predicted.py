@@ -58,6 +58,7 @@ def notes(rows: Iterable[Row]) -> list[str]:
     if far:
         found.append(
             f"extrapolated: {len(far)} of {len({row.get('cell_id') for row in rows})} levels are outside those that the"
-            " calibration was fitted to (column predicted_extrapolation): their intervals are wider"
+            " calibration was fitted to, or in a gap between them (column predicted_extrapolation): their intervals are"
+            " wider"
         )
     return found

@@ -98,7 +98,7 @@ Span = tuple[float, float]
 
 
 class Reach(Strict):
-    """The conditions of the rows of a fit. A prediction outside them is an extrapolation."""
+    """The conditions of the rows of a fit. A prediction outside them, or in a gap, is an extrapolation."""
 
     in_flight: Span
     """Mean requests in flight."""
@@ -112,6 +112,8 @@ class Reach(Strict):
     vllm: tuple[str, ...]
     aiter: tuple[bool, ...]
     backend: tuple[str, ...]
+    fitted: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """The values within each span, ascending: they show its gaps. Absent in older files: no gap is known."""
 
 
 class LeftOut(Strict):
@@ -123,7 +125,7 @@ class LeftOut(Strict):
     """Leave-outs of one side overlap, and count as one."""
     levels: int
     distance: float = Field(ge=0)
-    """Distance of these levels from those that remained: root mean square, as a logarithm of their ratio."""
+    """Distance of these levels from those that remained (`points.distance`): root mean square."""
     errors: dict[str, float]
     """By column of `cells`."""
 

@@ -81,6 +81,17 @@ def test_it_widens_outside_the_fitted_loads_and_says_so():
     assert math.log(ask(wild, replace(AT, in_flight=512.0)).high / 1000) > 2 * math.log(far.high / 1000)
 
 
+def test_it_widens_in_a_gap_and_says_so():
+    """Most where no fitted load is near."""
+    known = accuracy("mine", left_out([0.02] * 10 + [0.3] * 6, [0.0] * 10 + [1.0] * 6))
+    ends = points.reach([AT, replace(AT, in_flight=64.0 * 64)])
+    cal = calibration(known.model_copy(update={"reach": ends}))
+    here, near, middle, beyond = (ask(cal, replace(AT, in_flight=64.0 * times)) for times in (1, 4, 8, 20))
+    assert here.high < near.high < middle.high > beyond.high > here.high
+    assert here.extrapolated == ""
+    assert middle.extrapolated == "512 requests in flight is in a gap, 8 times the nearest fitted load"
+
+
 def test_a_figure_that_was_never_measured_has_none():
     """A rate of all tokens stands for that of the output; nothing stands for TTFT."""
     cal = calibration(accuracy("mine", left_out([0.1] * 5, [0.0] * 5)))

@@ -150,9 +150,9 @@ def test_refits_agree_with_complete_fits(formula, bend):
 
 
 @pytest.mark.parametrize("bend", [0.0, 1e-4])
-@pytest.mark.parametrize("split", ["odd", "low", "high"])
+@pytest.mark.parametrize("split", ["odd", "low", "high", "gap"])
 def test_intervals_hold_a_planted_truth(formula, split, bend):
-    """Of 6 random servers, with a cost that the fit knows and one that it does not; within the loads and outside."""
+    """Of 6 random servers, with a cost that the fit knows and one that it does not; within the loads, in a gap and outside."""
     found = []
     for seed in range(6):
         seen = planted(np.random.default_rng(seed), USERS, 0.03, bend)
@@ -160,11 +160,12 @@ def test_intervals_hold_a_planted_truth(formula, split, bend):
             "odd": (seen[::2], seen[1::2]),
             "low": (seen[:6], seen[6:]),
             "high": (seen[4:], seen[:4]),
+            "gap": (seen[:3] + seen[8:], seen[3:8]),
         }[split]
         answers = asked(fitted(known), unknown)
         found += answers
         far = [interval for interval, _ in answers if interval.extrapolated]
-        assert len(far) == {"odd": 2, "low": 8, "high": 8}[split]
+        assert len(far) == {"odd": 2, "low": 8, "high": 8, "gap": 6}[split]
     assert covered(found) >= 0.85
     widths = sorted(interval.high / interval.low for interval, _ in found)
     assert widths[len(widths) // 2] < (1.5 if split == "odd" else 6), "so wide an interval says nothing"

@@ -20,7 +20,7 @@ def at(**changes: object) -> Point:
     return replace(BASE, **changes)  # type: ignore[arg-type]
 
 
-FITTED = reach([at(in_flight=1.0), at(in_flight=128.0)])
+FITTED = reach([at(in_flight=1.0), at(in_flight=32.0), at(in_flight=128.0)])
 
 
 def test_a_level_among_the_fitted_ones_has_no_distance():
@@ -51,6 +51,56 @@ def test_what_is_outside_is_named(changes, size, words):
     found = distance(at(**changes), FITTED)
     assert found.size == pytest.approx(size)
     assert found.words == (words,)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "value", "ratio", "words"),
+    [
+        ("in_flight", (10, 250), 40, 4, "40 requests in flight is in a gap, 4 times the nearest fitted load"),
+        (
+            "in_flight",
+            (10, 250),
+            62.5,
+            4,
+            "62 requests in flight is in a gap, 1/4 of the nearest fitted load",
+        ),
+        ("prompt_tokens", (500, 9000), 3000, 3, "3,000 prompt tokens is in a gap, 1/3 of the nearest fitted"),
+        ("output_tokens", (100, 2000), 300, 3, "300 output tokens is in a gap, 3 times the nearest fitted"),
+        (
+            "computed_share",
+            (0.06, 1.0),
+            0.18,
+            3,
+            "18 % of the prompt tokens are computed, not cached: in a gap, 3 times the nearest fitted",
+        ),
+    ],
+)
+def test_a_gap_between_fitted_levels_is_named(name, ends, value, ratio, words):
+    """From twice the nearest value on; a level near a fitted one is not in a gap."""
+    fitted = reach([at(**{name: float(end)}) for end in ends])
+    found = distance(at(**{name: float(value)}), fitted)
+    assert found.size == pytest.approx(math.log(ratio / 2))
+    assert found.words == (words,)
+    assert distance(at(**{name: 1.9 * ends[0]}), fitted).words == ()
+    assert distance(at(**{name: ends[1] / 1.9}), fitted).words == ()
+
+
+def test_an_older_file_shows_no_gap():
+    """It has the ends of its spans alone, and a value between them may have been fitted."""
+    older = reach([at(in_flight=1.0), at(in_flight=1000.0)]).model_copy(update={"fitted": {}})
+    assert distance(at(in_flight=30.0), older).words == ()
+
+
+@given(st.lists(LOADS, min_size=1, max_size=12), LOADS)
+def test_a_fitted_level_is_at_no_distance(loads, other):
+    """Whatever the others are; and each further fitted level leaves a place as near or nearer."""
+    fitted = reach([at(in_flight=load) for load in loads])
+    assert all(distance(at(in_flight=load), fitted).size == 0 for load in loads)
+    more = reach([at(in_flight=load) for load in (*loads, other)])
+    assert all(
+        distance(at(in_flight=place), more).size <= distance(at(in_flight=place), fitted).size + 0.2
+        for place in (1.5, 40.0, 900.0)
+    )
 
 
 def test_a_prompt_counts_once():

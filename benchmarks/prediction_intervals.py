@@ -1,7 +1,7 @@
 """How often do prediction intervals hold the truth? Fits to some published levels, asked about the others.
 
     python benchmarks/prediction_intervals.py                      # the splits that the design was chosen with
-    python benchmarks/prediction_intervals.py --splits held-out    # the splits that were run after it was frozen
+    python benchmarks/prediction_intervals.py --splits held-out    # run after it was frozen, then used to mend gaps
     python benchmarks/prediction_intervals.py --splits "in_flight <= 25" --models llama-3.1-405b
     python benchmarks/prediction_intervals.py --refits             # the errors of leave-outs against complete fits
 

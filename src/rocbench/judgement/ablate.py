@@ -316,7 +316,8 @@ def _fill(each: _Pairs, found: spread.Difference, cell: int, factor: float, sett
         "p": min(1.0, effect.p * settings.looks) if n >= LEAST_PAIRS else stats.NAN,
         "units": n,
         "unit_sd": math.sqrt(found.unit.variance[cell]) * each.factor,
-        "unit_df": float(found.unit.df[cell]),
+        "unit_df": float(found.unit.plain_df[cell]),
+        "pooling": float(found.unit.pooling[cell]),
         "effective_units": n / factor,
     }
 

@@ -289,8 +289,7 @@ def _needed(
     test: power.Test = {
         "paired": paired,
         "tests": tests,
-        "cells": len(comparison.table),
-        "prior_df": row["unit_df"],
+        "cells": max(round(row["pooling"]), 1),
         "alpha": rules.alpha,
         "looks": rules.looks,
     }

@@ -55,7 +55,12 @@ class Found:
     @property
     def unit_df(self) -> float:
         """Its degrees of freedom."""
-        return float(self.difference.unit.df[self.cell])
+        return float(self.difference.unit.plain_df[self.cell])
+
+    @property
+    def pooling(self) -> float:
+        """Degrees of freedom that each further unit adds."""
+        return float(self.difference.unit.pooling[self.cell])
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ def _within(figures: Figures, design: Design, pattern: Pattern | None) -> Differ
     error2, df = spread.added(
         noise[0].variance / counts[0], noise[0].df, noise[1].variance / counts[1], noise[1].df
     )
-    unit = spread.Scatter(noise[0].variance + noise[1].variance, df, stats.NAN)
+    unit = spread.Scatter(noise[0].variance + noise[1].variance, df, df, np.ones_like(df), stats.NAN)
     found = Difference(estimate, error2, df, unit)
     return _with_drift(found, figures) if design.in_sequence else found
 

@@ -36,6 +36,11 @@ class Scatter:
     variance: FloatArray
     """Shape (cells,), squared logarithms."""
     df: FloatArray
+    """Its degrees of freedom for intervals, with caution for the common part."""
+    plain_df: FloatArray
+    """The same without caution: what to expect of further units."""
+    pooling: FloatArray
+    """Degrees of freedom that each further unit adds: 1, or more as far as cells share a variance."""
     common_share: float
     """Share of the variance that moves all cells of a unit together, on average."""
 
@@ -78,20 +83,26 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
     cells, known = len(own_df), own_df > 0
     nothing = np.full(cells, stats.NAN)
     if not known.any():
-        return Scatter(nothing, nothing, stats.NAN)
+        return Scatter(nothing, nothing, nothing, nothing, stats.NAN)
     if known.sum() == 1:
-        variance = np.where(known, common_sum / common_df, stats.NAN)
-        return Scatter(variance, np.where(known, common_df, stats.NAN), stats.NAN)
+        variance, freedom = (np.where(known, x, stats.NAN) for x in (common_sum / common_df, common_df))
+        return Scatter(variance, freedom, freedom, np.ones(cells), stats.NAN)
     own, df = nothing.copy(), nothing.copy()
     own[known], df[known] = _own(own_sum[known], own_df[known], pattern if known.all() else None)
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
     common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
     upper = common * common_df / float(scipy.special.chdtri(common_df, 1 - _CAUTION))
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = (upper + own) ** 2 / (upper**2 / common_df + own**2 / df)
-    freedom = np.where(known & ~np.isfinite(freedom), common_df, freedom)
+        freedom, plain = (
+            np.where(
+                known & (own + part == 0), common_df, (part + own) ** 2 / (part**2 / common_df + own**2 / df)
+            )
+            for part in (upper, common)
+        )
     mean = float(np.mean(own[known])) + common
-    return Scatter(common + own, freedom, common / mean if mean else stats.NAN)
+    return Scatter(
+        common + own, freedom, plain, np.maximum(plain / common_df, 1.0), common / mean if mean else stats.NAN
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ Line = dict[str, Any]
 DEFAULT_METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
 MIN_EFFECT = 0.02
 ALPHA = 0.05
-RESERVE = 0.8
+RESERVE = 0.9
 """Share of alpha that better and worse may spend: the rest is for spreads that are estimated from few units."""
 ADVISED_REPEATS = 5
 
@@ -75,7 +75,7 @@ def decide(effect: stats.Effect, p: float, way: Better, min_effect: float, alpha
 
 
 def needed(
-    sd: float, df: float, n: int, settings: Settings, tests: int, *, paired: bool, prior_df: float = 0.0
+    sd: float, df: float, n: int, settings: Settings, tests: int, *, paired: bool, pooling: float = 1.0
 ) -> int | None:
     """Units (pairs, or units of each side), more than n, that distinguish no effect from twice the minimum.
 
@@ -89,7 +89,7 @@ def needed(
         settings: minimum effect, alpha, looks.
         tests: verdicts of the family.
         paired: True if sd is that of pairs.
-        prior_df: degrees of freedom that other cells lend.
+        pooling: degrees of freedom that each further unit adds, for cells that share a variance.
     """
     if math.isnan(sd):
         return None
@@ -97,8 +97,7 @@ def needed(
     test: power.Test = {
         "paired": paired,
         "tests": max(tests, 1),
-        "prior_df": prior_df,
-        "cells": 1 if prior_df == 0 else 1000,
+        "cells": max(round(pooling), 1),
         "alpha": settings.alpha,
         "looks": settings.looks,
         "min_effect": least,
@@ -120,6 +119,5 @@ def settle(rows: Sequence[Line], settings: Settings, *, paired: bool) -> None:
         row["p_holm"], row["verdict"], row["n_needed"] = p, word, None
         if word == "cannot tell" and not math.isnan(row["low"]):
             sd, df, n = row["unit_sd"], row["unit_df"], row["units"]
-            own = (n - 1) * (1 if paired else 2)
             sd *= (1 if paired else math.sqrt(2)) * math.sqrt(n / row["effective_units"])
-            row["n_needed"] = needed(sd, df, n, settings, tests, paired=paired, prior_df=max(df - own, 0.0))
+            row["n_needed"] = needed(sd, df, n, settings, tests, paired=paired, pooling=row["pooling"])

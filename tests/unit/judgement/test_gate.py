@@ -67,7 +67,7 @@ def test_noise_cannot_tell_and_says_what_would():
 
 def test_the_repeats_that_would_tell_depend_on_where_the_loss_lies():
     """A loss near the rule's takes many more than none, or than a large one."""
-    figures = {"unit_sd": 0.03, "unit_df": 20.0, "units": 5}
+    figures = {"unit_sd": 0.03, "unit_df": 20.0, "pooling": 5.0, "units": 5}
     compared = compare(BASE, again())
     none, near, large = (
         gate._needed(figures | {"effect": effect}, RULES.relative[0], RULES, 1, compared)

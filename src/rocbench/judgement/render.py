@@ -42,7 +42,7 @@ def comparison(
         (a, lambda row: _figure(row["mean_a"])),
         (b, lambda row: _figure(row["mean_b"])),
         ("change", lambda row: change(row)[0]),
-        ("95 % interval", _interval),
+        ("95 % interval", interval),
         ("n", lambda row: f"{row['n_a']:g}, {row['n_b']:g}"),
         ("CoV", lambda row: f"{units.percent(row['cov_a'])}, {units.percent(row['cov_b'])}"),
         ("verdict", verdict),
@@ -185,7 +185,7 @@ def change(row: Any) -> tuple[str, str]:
     return f"{row['effect']:+.1%}", around
 
 
-def _interval(row: Any) -> str:
+def interval(row: Any) -> str:
     """The interval; without one, what the repeats alone would say, marked as such."""
     if not math.isnan(row["low"]) or math.isnan(row["low_within"]):
         return change(row)[1]

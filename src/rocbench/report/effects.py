@@ -7,8 +7,8 @@ from typing import Any
 
 from rocbench import jsontext, units
 from rocbench.errors import InputError
-from rocbench.judgement import ablate, compare, render
-from rocbench.judgement.render import change, plain, varying, verdict
+from rocbench.judgement import ablate, advice, compare, render
+from rocbench.judgement.render import change, interval, plain, varying, verdict
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.material import RunData
@@ -24,7 +24,8 @@ VERDICTS: dict[str, tuple[int, int, Mark]] = {
 }
 _VERDICTS_TEXT = (
     'Bars are 95 % intervals. "Better" and "worse" need an effect of at least {least} that is significant after Holm\'s '
-    'correction over all rows; "same" needs an interval that lies completely within {least}; otherwise the verdict is "cannot tell".'
+    'correction over all rows; "same" needs an interval that lies completely within {least}; otherwise the verdict is "cannot tell". '
+    "A point without a bar: what varied between the sides was not sampled."
 )
 
 
@@ -89,7 +90,8 @@ def _comparison_table(
             str(row["metric"]),
             units.number(row["mean_a"]),
             units.number(row["mean_b"]),
-            *change(row),
+            change(row)[0],
+            interval(row),
             f"{row['n_a']:g}, {row['n_b']:g}",
             verdict(row),
         )
@@ -106,7 +108,8 @@ def _comparison_table(
         if cells
     )
     header = (*shown, "metric", names[0], names[1], "change", "95 % interval", "n", "verdict")
-    return Table(ident, title, header, rows, (*differs, *only, *result.notes))
+    why = advice.lines(result.table, result.design, result.settings)
+    return Table(ident, title, header, rows, (*differs, *only, *result.notes, *why))
 
 
 def _difference(name: str, a: tuple[str, str], b: tuple[str, str]) -> list[str]:

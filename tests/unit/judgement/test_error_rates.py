@@ -69,10 +69,8 @@ def test_rows_are_judged_as_the_benchmark_judges_its_arrays(bench, design):
     "kind",
     [
         "independent",
-        "two states by measurement",
         "night level",
         "clock state by server start",
-        "warming node",
     ],
 )
 @pytest.mark.parametrize("design", ["one run, n=3", "night against night, 7 past, n=3"])

@@ -80,6 +80,7 @@ def test_rendered(aiter):
 def test_the_documented_table_is_what_is_read(aiter):
     """docs/statistics.md shows the verdicts that the code gives, level by level."""
     text = (Path(__file__).parents[3] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    text = text[text.index("### A published table") :]
     for row in published.read(aiter).table.to_dict("records"):
         line = next(line for line in text.splitlines() if line.startswith(f"| {row['levels']}"))
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -171,6 +171,7 @@ def test_intervals_hold_a_planted_truth(formula, split, bend):
     assert widths[len(widths) // 2] < (1.5 if split == "odd" else 6), "so wide an interval says nothing"
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_simulators_truth():
     """The same with the simulator: fitted to three loads, asked about one within and one far outside."""
     seen = levels(1, 4, 8, 16, 64, figures=("output_throughput", "median_tpot_ms"))

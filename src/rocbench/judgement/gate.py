@@ -2,7 +2,7 @@
 
 A relative rule compares each cell with the same cell of the baseline (`compare`):
 
-    regression   the change is for the worse (p < alpha after Holm over all rules and cells) and at least `worse_by`
+    regression   the change is for the worse (p < 0.3 alpha after Holm over all rules and cells) and at least `worse_by`
     pass         the worse end of the interval lies within `worse_by`: such a loss is ruled out
     cannot tell  anything else: too few repeats, too much noise, invalid rows, a missing cell
 
@@ -49,6 +49,8 @@ _LIMIT_WORDS: dict[Outcome, GateOutcome] = {
     "unclear": "cannot tell",
     "not delivered": "cannot tell",
 }
+FALSE_ALARMS = 0.3
+"""Share of alpha that regressions may spend: a gate that stops a nightly run for nothing is soon ignored."""
 SERVER_RULE = "the server does not fail"
 FAILING = SERVER_FAULTS - {"server_failed"}
 """Faults of a server that ran. A server that never answered may have lacked something on its node."""
@@ -271,7 +273,7 @@ def gate_outcome(effect: stats.Effect, p: float, rule: RelativeRule, alpha: floa
     if any(math.isnan(x) for x in ends) or math.isnan(p):
         return "cannot tell"
     loss, *around = (-x if better(rule.metric) == "higher" else x for x in ends)
-    if p < alpha and loss >= rule.worse_by:
+    if p < alpha * FALSE_ALARMS and loss >= rule.worse_by:
         return "regression"
     return "pass" if max(around) < rule.worse_by else "cannot tell"
 
@@ -293,6 +295,8 @@ def _needed(
         "alpha": rules.alpha,
         "looks": rules.looks,
     }
+    if loss >= rule.worse_by:
+        test["alpha"] *= FALSE_ALARMS
     sd = row["unit_sd"] * (1 if paired else math.sqrt(2))
     outcome: power.Outcome = "told" if loss >= rule.worse_by else "below"
     margin = loss if outcome == "told" else rule.worse_by - loss

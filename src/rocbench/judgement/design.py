@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from rocbench.tables.row import Row, text
+from rocbench.units import count_of
 
 Unit = Literal["pair of server starts", "pair of repeats", "pair of runs", "night", "run", "repeat"]
 
@@ -52,17 +53,21 @@ class Design:
         """Number of pairs; 0 if the units are not paired."""
         return len(self.units[0]) if self.paired else 0
 
+    @property
+    def plural(self) -> str:
+        """The units as text: `pairs of server starts`, `nights`."""
+        head, of, rest = self.unit.partition(" of ")
+        return f"{head}s{of}{rest}"
+
+    @property
+    def level(self) -> str:
+        """What further runs of the same cells sample: nights, or runs if both sides ran in one night."""
+        return "run" if self.unit == "run" else "night"
+
     def describe(self) -> str:
-        """The design as text: `3 pairs of server starts`."""
+        """The design as text: `3 pairs of server starts`, `1 night against 1`."""
         a, b = map(len, self.units)
-        if self.paired:
-            return f"{a} {_plural(self.unit, a)}"
-        return f"{a} {_plural(self.unit, a)} against {b}"
-
-
-def _plural(unit: str, n: int) -> str:
-    head, of, rest = unit.partition(" of ")
-    return f"{head}{'' if n == 1 else 's'}{of}{rest}"
+        return count_of(a, self.unit, self.plural) + ("" if self.paired else f" against {b}")
 
 
 def seconds(row: Row) -> float | None:
@@ -145,11 +150,13 @@ def _in_one_run(
 ) -> Design:
     """Both sides are arms of the same runs."""
 
-    def of(row: Row, _side: int) -> Hashable:
+    def of(row: Row, _side: int) -> tuple[Hashable, Any]:
         return run_of(row, 0), row.get("repeat")
 
     first, second = ({of(row, 0): None for row in side} for side in sides)
-    units = tuple(sorted((unit for unit in first if unit in second), key=str))
+    units = tuple(
+        sorted((unit for unit in first if unit in second), key=lambda unit: (str(unit[0]), unit[1] or 0))
+    )
     same = all(_starts(x) & _starts(y) for x, y in zip(a, b, strict=True))
     if not same and all(_one_start(cell) for cell in (*a, *b)):
         runs = tuple(dict.fromkeys(run_of(row, 0) for row in sides[0]))

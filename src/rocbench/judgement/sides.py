@@ -14,6 +14,7 @@ from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design, nights
 from rocbench.judgement.spread import Difference, Pattern
 from rocbench.records import FloatArray
 from rocbench.tables.row import Row, text
+from rocbench.units import count_of
 
 Cells = Sequence[Sequence[Row]]
 """The rows of each cell of one side."""
@@ -153,7 +154,10 @@ def _unpaired(
         past = [[_unit_means(group) for group in side] for side in each.past]
         groups = []
         for own, before in zip(means, past, strict=True):
-            groups += [np.vstack([*before[:1], own]), *before[1:]]
+            same = [
+                group for group in before[:1] if len(group)
+            ]  # no past night may be of tonight's vLLM version
+            groups += [np.vstack([*same, own]), *before[1:]]
         noise = tuple(spread.noise_within(side, patterns[metric]) for side in each.sides)
         difference = spread.two_samples(means[0], means[1], groups, (noise[0], noise[1]), patterns[metric])
         if design.in_sequence:
@@ -181,9 +185,8 @@ def _missing_nights(design: Design, past: int, freedom: int) -> str:
         return "" if min(map(len, design.units)) > 1 else "one repeat shows no variation"
     if freedom >= LEAST_FREEDOM:
         return ""
-    word = "run" if design.unit == "run" else "night"
-    seen = f" and {past} past {word}{'s' if past > 1 else ''}" if past else ""
-    return f"{design.describe()}{seen} cannot show how far {word}s differ"
+    seen = f" and {count_of(past, f'past {design.level}')}" if past else ""
+    return f"{design.describe()}{seen} cannot show how far {design.level}s differ"
 
 
 def _without(difference: Difference) -> Difference:
@@ -224,10 +227,7 @@ def _drift(figures: Figures) -> tuple[float, float, float, float]:
     for side, times in zip(figures.sides, figures.times, strict=True):
         for unit, when in zip(side, times, strict=True):
             if len(unit) > 1 and not np.isnan(when).all():
-                shift, place = (
-                    np.nanmean(spread.centred(unit), axis=1),
-                    np.nanmean(spread.centred(when), axis=1),
-                )
+                shift, place = (spread.means(spread.centred(each), axis=1) for each in (unit, when))
                 used = ~(np.isnan(shift) | np.isnan(place))
                 series.append((shift[used], place[used]))
     bottom = sum(float(place @ place) for _, place in series)
@@ -236,7 +236,7 @@ def _drift(figures: Figures) -> tuple[float, float, float, float]:
         return (stats.NAN,) * 4
     slope = sum(float(shift @ place) for shift, place in series) / bottom
     rest = sum(float(np.sum((shift - slope * place) ** 2)) for shift, place in series)
-    ends = [float(np.nanmean(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
+    ends = [float(spread.means(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
     return slope, rest / freedom / bottom, float(freedom), ends[1] - ends[0]
 
 

@@ -98,3 +98,9 @@ def test_nights_begin_after_six_hours_without_a_run():
     found = nights([("a", 0.0), ("b", 5 * HOUR), ("c", 12 * HOUR), ("d", None), ("a", 1.0)])
     assert found["a"] == found["b"] != found["c"]
     assert len(set(found.values())) == 3
+
+
+def test_pairs_are_in_the_order_of_their_repeats():
+    """Repeat 10 comes after repeat 2: serial correlation looks at neighbours."""
+    found = design(*arms("abba" * 6, server=lambda arm, repeat: f"01-{arm}.{repeat}"))
+    assert [repeat for _, repeat in found.units[0]] == list(range(1, 13))

@@ -103,6 +103,16 @@ def test_one_night_against_one_cannot_tell(bench):
     assert (table["low_within"] > 0.4).all()
 
 
+def test_past_nights_of_another_version_show_how_far_nights_differ(bench):
+    """The first night of a new vLLM version has no past of its own: nights of the old one count among themselves."""
+    campaign = bench.DESIGNS["night against night, 7 past, n=3"]
+    (y,) = bench.noise.independent(campaign, np.random.default_rng(1), 1, 0.01)
+    a, b, past = (each.assign(vllm_version="0.33.0") for each in rows(bench, campaign, y))
+    table = compare(a, b, Settings(), history=past.assign(vllm_version="0.32.0")).table
+    assert table["low"].notna().all()
+    assert set(table["past_nights"]) == {7}
+
+
 def test_three_times_the_spread_is_found(bench):
     """Three times the standard deviation at n=20: at least 90 %."""
     rng = np.random.default_rng(1)

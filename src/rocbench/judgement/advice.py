@@ -17,8 +17,7 @@ from rocbench.judgement.verdicts import Settings
 def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
     """The unit of judgement, then why verdicts are "cannot tell" and what would help."""
     past = int(table["past_nights"].max())
-    word = "run" if design.unit == "run" else "night"
-    shown = f", and {past} past {word}{'s' if past > 1 else ''} of the same cells" if past else ""
+    shown = f", and {units.count_of(past, f'past {design.level}')} of the same cells" if past else ""
     found = [f"judged by {design.describe()}{shown}"]
     unknown = table[table["verdict"] == "cannot tell"]
     if unknown.empty:
@@ -51,14 +50,14 @@ def _more(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
             f" repeats{promised}"
         )
     elif design.paired and design.pairs:
-        options.append(f"at least {LEAST_PAIRS} {design.unit.replace('pair', 'pairs', 1)}, interleaved")
+        options.append(f"at least {LEAST_PAIRS} {design.plural}, interleaved")
     else:
         promised = _interleaved(table, settings)
         options.append(f"both sides in one run (a sweep with `factors`): {LEAST_PAIRS} repeats{promised}")
     if design.unit in {"night", "run"}:
         seen = sum(len(side) - 1 for side in design.units) + int(table["past_nights"].max())
         more = max(LEAST_FREEDOM - seen, 1)
-        options.append(f"{more} more {design.unit}{'' if more == 1 else 's'} of either side")
+        options.append(f"{units.count_of(more, f'more {design.unit}')} of either side")
     return options
 
 
@@ -94,12 +93,9 @@ def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Se
     n = round(statistics.median(counts))
     if n > MOST_REPEATS:
         return f"{text}; more repeats are not worth measuring (more than {MOST_REPEATS})"
-    of = design.unit.replace("pair", "pairs", 1) if design.paired else f"{design.unit}s of each side"
-    return (
-        f"{text}; {units.number(n)} {of} instead of {min(map(len, design.units))} would decide most of them"
-    )
+    return f"{text}; {units.number(n)} {units_of(design)} instead of {min(map(len, design.units))} would decide most of them"
 
 
 def units_of(design: Design) -> str:
     """The units as text: `pairs of server starts`, or `nights of each side`."""
-    return design.unit.replace("pair", "pairs", 1) if design.paired else f"{design.unit}s of each side"
+    return design.plural if design.paired else f"{design.plural} of each side"

@@ -20,7 +20,7 @@ from rocbench.errors import InputError
 from rocbench.judgement import sides
 from rocbench.judgement.design import Design, design
 from rocbench.judgement.looks import alpha_at_each
-from rocbench.judgement.oddities import Oddity, oddities, serial
+from rocbench.judgement.oddities import Oddity, oddities, successive
 from rocbench.judgement.sides import Found
 from rocbench.judgement.verdicts import Decision, Line, Settings, settle
 from rocbench.tables.row import MARKS, Row, figures, judged, needed_samples, records, synthetic, too_few
@@ -292,7 +292,7 @@ def _name_noise(lines: list[Line], found: Sequence[Mapping[str, Found]], setting
     kinds: dict[str, dict[Oddity, None]] = {}
     for line, each in zip(lines, (cell[m] for cell in found for m in settings.metrics), strict=True):
         if id(each.series) not in known:
-            more = serial(each.correlation, line["units"], each.inflation)
+            more = successive(each.correlation, line["units"], each.inflation)
             known[id(each.series)] = [*oddities(line["metric"], each.series), *([more] if more else [])]
         line["noise"] = "; ".join(odd.kind for odd in known[id(each.series)])
         for odd in known[id(each.series)]:

@@ -10,6 +10,7 @@ import numpy as np
 from rocbench.judgement import trend
 from rocbench.judgement.shifts import EARLIEST, NOISES, SIDE, WINDOW, Array, evidence, fenced, score
 from rocbench.stats import NAN, Values
+from rocbench.units import count_of
 
 WITHIN = 7
 """Nights after a step within which it should be found."""
@@ -39,11 +40,12 @@ class Sight:
 
 def seen(nights: int, spread: float, smallest: float) -> str:
     """What could be seen in a series, in one sentence. The arguments are those of `Sight`."""
+    counted = count_of(nights, "night")
     if nights < SIDE:
-        return f"{_count(nights)}: the spread between nights is not known yet; no change can be told before night {EARLIEST}"
-    known = f"{_count(nights)}, spread {100 * spread:.2g} %"
+        return f"{counted}: the spread between nights is not known yet; no change can be told before night {EARLIEST}"
+    known = f"{counted}, spread {100 * spread:.2g} %"
     if math.isnan(smallest):
-        return f"{_count(nights)}: the minimum detectable step is not known, because the figures are 0 on average"
+        return f"{counted}: the minimum detectable step is not known, because the figures are 0 on average"
     if math.isinf(smallest):
         return f"{known}: a step of any size tonight would still be too uncertain to be told after {WITHIN} nights"
     return f"{known}: a step tonight of {100 * smallest:.2g} % or more would be told within {WITHIN} nights (80 % power)"
@@ -57,10 +59,6 @@ def rate(series: int) -> str:
         else ""
     )
     return f"a series without a change is told one with at most {100 * trend.RATE:.0f} % probability in 100 mornings{several}"
-
-
-def _count(nights: int) -> str:
-    return f"{nights} night{'s' if nights != 1 else ''}"
 
 
 def sight(series: Values, *, seed: int = 0) -> Sight:

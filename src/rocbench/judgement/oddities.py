@@ -159,7 +159,7 @@ def _outliers(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     )
 
 
-def serial(correlation: float, units: int, inflation: float) -> Oddity | None:
+def successive(correlation: float, units: int, inflation: float) -> Oddity | None:
     """Successive pairs that are alike, and cost pairs: `inflation` is the factor of the variance of their mean."""
     if inflation < 1.05:
         return None

@@ -19,16 +19,13 @@ import scipy
 from rocbench.judgement import power
 from rocbench.judgement.compare import grouped
 from rocbench.judgement.moderated import moderate
-from rocbench.judgement.verdicts import ALPHA, RESERVE
+from rocbench.judgement.repeats import MOST_REPEATS
+from rocbench.judgement.verdicts import ALPHA, MIN_EFFECT, RESERVE
 from rocbench.tables.row import Row, judged
 from rocbench.units import count_of, percent
 
-METRICS = ("output_throughput", "median_ttft_ms", "median_tpot_ms", "p99_e2el_ms")
-"""Columns that a comparison judges if it names none."""
 EFFECT = 0.05
 """Change for which the needed CoV is named if no effect is stated."""
-MOST = 100
-"""Repeats above which no number is named."""
 _NOISIER = 1.3
 """Ratio of the noisiest cell's change to the median cell's from which it is named."""
 
@@ -50,7 +47,7 @@ class Design:
     """Arms on each side of an effect, over which it is averaged."""
     looks: int = 1
     """Times that the repeats are looked at (`until`)."""
-    min_effect: float = 0.02
+    min_effect: float = MIN_EFFECT
 
     def faced(self) -> power.Test:
         """The test, as `power` takes it."""
@@ -190,8 +187,8 @@ class Promise:
         """The repeats that the asked change needs."""
         if self.effect is None:
             return "Use more repeats."
-        most = self.needed is None or self.needed > MOST
-        return f"A change of {percent(self.effect)} needs {f'more than {MOST}' if most else self.needed} repeats."
+        most = self.needed is None or self.needed > MOST_REPEATS
+        return f"A change of {percent(self.effect)} needs {f'more than {MOST_REPEATS}' if most else self.needed} repeats."
 
     def _with_cov(self) -> str:
         """The CoV that the asked change needs."""

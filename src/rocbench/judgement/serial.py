@@ -1,4 +1,4 @@
-"""Dependence of units on the unit before: what it costs, and what else is odd about the noise. Pure.
+"""Dependence of units on the unit before: how strong it is, and what it costs. Pure.
 
 Three repeats of one cell cannot show dependence. All cells and metrics of a run together can: the lag-1 correlation is
 pooled over their series. Centring a short series lowers the correlation that it shows, so the true one is found by

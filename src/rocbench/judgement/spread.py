@@ -171,7 +171,7 @@ def patterns(metrics: Sequence[Sequence[FloatArray]]) -> list[Pattern | None]:
     if not usable:
         return [None] * len(seen)
     together = np.mean([relative for relative, _ in usable], axis=0)
-    df = np.mean([df for _, df in usable], axis=0) * _independent(metrics)
+    df = np.mean([df for _, df in usable], axis=0) * _independent(parts)
     expected = moderate(together, df).variance
     expected /= expected.mean()
     return [None if each is None else Pattern(*each, expected) for each in seen]
@@ -187,9 +187,9 @@ def _relative(parts: Sequence[_Parts]) -> tuple[FloatArray, FloatArray] | None:
     return sums / freedom, freedom * (1 - 1 / len(freedom))
 
 
-def _independent(metrics: Sequence[Sequence[FloatArray]]) -> float:
+def _independent(metrics: Sequence[Sequence[_Parts]]) -> float:
     """How many metrics with independent noise are worth as much: m^2 / sum of squared correlations."""
-    rests = np.array([np.concatenate([_parts(group).rest.ravel() for group in groups]) for groups in metrics])
+    rests = np.array([np.concatenate([part.rest.ravel() for part in parts]) for parts in metrics])
     rests = rests[np.sum(rests**2, axis=1) > 0]
     if len(rests) < 2:
         return 1.0

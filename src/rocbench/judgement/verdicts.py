@@ -29,7 +29,6 @@ MIN_EFFECT = 0.02
 ALPHA = 0.05
 RESERVE = 0.9
 """Share of alpha that better and worse may spend: the rest is for spreads that are estimated from few units."""
-ADVISED_REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True)

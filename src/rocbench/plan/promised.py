@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 
 from rocbench.judgement import looks
-from rocbench.judgement.promise import METRICS, Design, Promise, Spread, promised
+from rocbench.judgement.promise import Design, Promise, Spread, promised
+from rocbench.judgement.verdicts import DEFAULT_METRICS
 from rocbench.plan.planned import Plan
 from rocbench.settings.schema import Sweep
 from rocbench.tables.row import Row
 
-METRIC = METRICS[0]
+METRIC = DEFAULT_METRICS[0]
 """The metric that is promised from a stated CoV."""
 
 
@@ -29,7 +30,7 @@ def of(plan: Plan, earlier: Iterable[Row] = ()) -> tuple[Promise, ...]:
     if asked.cov is not None:
         return (promised(METRIC, wanted, Spread.stated(asked.cov), asked.effect),)
     known = comparable(plan, earlier)
-    spreads = {metric: Spread.of(known, metric) for metric in METRICS}
+    spreads = {metric: Spread.of(known, metric) for metric in DEFAULT_METRICS}
     found = [promised(m, wanted, spread, asked.effect) for m, spread in spreads.items() if spread]
     return tuple(found) or (promised(METRIC, wanted, None, asked.effect),)
 
@@ -54,7 +55,7 @@ def design(plan: Plan) -> Design:
     if not sweep.factors:
         arms = len(plan.groups) / len({group.model for group in plan.groups})
         cells = max(round(count / arms), 1)
-        tests = cells * len(METRICS)
+        tests = cells * len(DEFAULT_METRICS)
         return Design(repeats, count, cells, tests, looks=looked, min_effect=sweep.power.min_effect)
     levels = max(round(count * len({group.model for group in plan.groups}) / len(plan.groups)), 1)
     single, interactions, averaged = _effects(sweep)
@@ -62,7 +63,7 @@ def design(plan: Plan) -> Design:
         repeats=repeats,
         measured=count,
         cells=levels * single,
-        tests=levels * (single + interactions) * len(METRICS),
+        tests=levels * (single + interactions) * len(DEFAULT_METRICS),
         paired=True,
         averaged=averaged,
         looks=looked,

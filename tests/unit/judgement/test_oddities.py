@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rocbench.judgement.oddities import oddities, serial
+from rocbench.judgement.oddities import oddities, successive
 
 
 def quiet(seed, units=5):
@@ -60,5 +60,5 @@ def test_nothing_to_see_is_not_odd(groups):
 
 def test_serial_correlation_is_named_only_if_it_costs_pairs():
     """The line says how many pairs are left."""
-    assert serial(0.02, 5, 1.01) is None
-    assert "5 pairs count as 2.5" in serial(0.4, 5, 2.0).what
+    assert successive(0.02, 5, 1.01) is None
+    assert "5 pairs count as 2.5" in successive(0.4, 5, 2.0).what

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rocbench.judgement.ablate import ablate
-from rocbench.judgement.promise import METRICS
+from rocbench.judgement.verdicts import DEFAULT_METRICS as METRICS
 from rocbench.plan import promised
 from rocbench.tables.row import Row
 from virtual import plan_of

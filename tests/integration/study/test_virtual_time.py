@@ -33,6 +33,7 @@ def sweep() -> Sweep:
     )
 
 
+@pytest.mark.slow
 def test_a_predicted_sweep_agrees_with_the_run(tmp_path):
     """Output throughput and median TPOT differ by less than 5 % where neither client nor server is late."""
     found = sweep()

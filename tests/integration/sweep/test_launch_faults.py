@@ -7,6 +7,7 @@ from sweeps import HURRIED, measured, sweep
 FIRST, NEXT = "deepseek-r1", "qwen3-235b"
 
 
+@pytest.mark.slow
 def test_server_that_dies_at_load_or_in_the_window(bench):
     """Death at load costs the server's cells, death under load its own cell only: it is started again for the rest."""
     ended = bench.sweep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def sample(gfx):
     return [made[key] for key in chosen], [held.answers[key] for key in chosen]
 
 
+def told_by(answer, names):
+    """What an answer says under these names, without the free memory of the machine that was asked."""
+    return {name: re.sub(r"\d+ MiB free", "N MiB free", str(answer.get(name))) for name in names}
+
+
 @pytest.mark.parametrize("gfx", maker.GFX)
 def test_a_sample_of_the_answers_repeats(real_vllm, gfx, tmp_path):
     """The same acceptance, place and words of a refusal, and the same choices, as were committed."""
@@ -99,6 +105,4 @@ def test_a_sample_of_the_answers_repeats(real_vllm, gfx, tmp_path):
     for ours, theirs in clear:
         seen = not {*ours.get("unseen", ()), *theirs.get("unseen", ())}
         compared = REPEATED if seen else ALWAYS
-        assert {name: theirs.get(name) for name in compared} == {name: ours.get(name) for name in compared}, (
-            ours
-        )
+        assert told_by(theirs, compared) == told_by(ours, compared), ours

@@ -36,15 +36,40 @@ def history(name: str | None, names: Sequence[str], frames: Sequence[pd.DataFram
 
     if name == "none":
         return None
-    roots = [Path(name)] if name is not None else [Path(each).resolve().parent for each in names]
-    if name is not None and not roots[0].is_dir():
-        raise InputError(
-            "no such folder", where=f"--history {name}", fix="give the folder of earlier runs, or none"
-        )
+    if name is not None:
+        _refuse_without_runs(Path(name))
+    roots = [Path(name)] if name is not None else [root for each in names for root in _around(each)]
     cell_ids = {str(cell) for frame in frames for cell in frame["cell_id"]}
     return ledger.with_cells(
         dict.fromkeys(root for root in roots if root.is_dir()), cell_ids, options.skipped
     )
+
+
+def _around(name: str) -> list[Path]:
+    """Return the folders that hold these runs, or the run of this cells file."""
+    from rocbench.store.reading import is_run
+
+    path = Path(name).resolve()
+    if path.is_file():
+        return [path.parent.parent if is_run(path.parent) else path.parent]
+    return [folder.path.resolve().parent for folder in options.runs([name])]
+
+
+def _refuse_without_runs(root: Path) -> None:
+    """Refuse a folder that holds no run: a history that is asked for must not be silently empty.
+
+    Raises:
+        InputError: there is no such folder, or no run in it.
+    """
+    from rocbench.store.runs import find
+
+    where, fix = f"--history {root}", "give the folder of earlier runs, or none"
+    if not root.is_dir():
+        raise InputError("no such folder", where=where, fix=fix)
+    try:
+        find(root, lambda _: None)
+    except InputError:
+        raise InputError("no run folder here", where=where, fix=fix) from None
 
 
 def filled(frame: pd.DataFrame, name: str) -> pd.DataFrame:

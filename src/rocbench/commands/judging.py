@@ -220,6 +220,7 @@ def gate(
     as_json: options.AsJson = False,
 ) -> None:
     """Check a run against a baseline and limits. Exit code 0: pass, 1: regression, 3: cannot tell."""
+    from rocbench import console
     from rocbench.judgement import gate as library
     from rocbench.judgement import gatereport, gaterules
     from rocbench.settings import yamlfile
@@ -239,7 +240,11 @@ def gate(
         _write(junit, gatereport.junit(result, title))
     if markdown is not None:
         _write(markdown, gatereport.gate_page(result, title))
-    typer.echo(harmless.json_text(gatereport.as_dict(result)) if as_json else gatereport.text(result))
+    typer.echo(
+        harmless.json_text(gatereport.as_dict(result))
+        if as_json
+        else gatereport.text(result, console.out().width)
+    )
     raise typer.Exit(int(result.exit_code))
 
 

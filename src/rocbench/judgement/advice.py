@@ -11,7 +11,7 @@ from rocbench import units
 from rocbench.judgement import power
 from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, ONE_START, Design
 from rocbench.judgement.repeats import MOST_REPEATS
-from rocbench.judgement.verdicts import Settings
+from rocbench.judgement.verdicts import RESERVE, Settings
 
 
 def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
@@ -62,23 +62,30 @@ def _more(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
 
 
 def _interleaved(table: pd.DataFrame, settings: Settings) -> str:
-    """What pairs of repeats would tell, by the spread of repeats; empty if that is unknown."""
-    widths = ((table["high_within"] - table["low_within"]) / 2).dropna()
-    if widths.empty:
+    """What pairs of repeats would tell, by the spread of these repeats; empty if that is unknown."""
+    known = table[(table["repeat_df"] > 0) & table["repeat_sd"].notna()]
+    if known.empty:
         return ""
-    n = max(int(min(table["n_a"].min(), table["n_b"].min())), 1)
-    sd = float(statistics.median(widths)) / 2.2 * math.sqrt(n)  # t of about 12 degrees of freedom
-    told = power.detectable(
+    models = table["model"].nunique() if "model" in table else 1
+    cells = len(table) / table["metric"].nunique() / models  # that would share a server, and so a variance
+    sd, df = (float(known[name].median()) for name in ("repeat_sd", "repeat_df"))
+    told = _detectable(sd, df, cells, LEAST_PAIRS, len(table), settings)
+    return "" if math.isnan(told) else f" would tell about {told:.1%}"
+
+
+def _detectable(sd: float, df: float, cells: float, n: int, tests: int, settings: Settings) -> float:
+    """The smallest change that n pairs tell with 80 % power; NaN if none."""
+    return power.detectable(
         sd,
-        12,
-        LEAST_PAIRS,
+        df,
+        n,
         paired=True,
-        tests=len(table),
-        cells=12,
-        prior_df=12,
+        tests=tests,
+        cells=max(round(cells), 1),
+        alpha=settings.alpha * RESERVE,
+        looks=settings.looks,
         min_effect=settings.min_effect,
     )
-    return "" if math.isnan(told) else f" would tell about {told:.1%}"
 
 
 def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Settings) -> str:
@@ -87,13 +94,29 @@ def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Se
         f"cannot tell ({len(rows)} of {len(table)}): the intervals are +-{float(widths.median()):.1%} wide,"
         f" and a change of {settings.min_effect:.0%} matters"
     )
-    counts = [int(n) for n in rows["n_needed"].dropna()]
-    if not counts:
-        return text
+    options = []
+    counts = [MOST_REPEATS + 1 if n is None or math.isnan(n) else int(n) for n in rows["n_needed"]]
     n = round(statistics.median(counts))
-    if n > MOST_REPEATS:
-        return f"{text}; more repeats are not worth measuring (more than {MOST_REPEATS})"
-    return f"{text}; {units.number(n)} {units_of(design)} instead of {min(map(len, design.units))} would decide most of them"
+    if n <= MOST_REPEATS:
+        fewest = min(map(len, design.units))
+        options.append(f"{units.number(n)} {units_of(design)} instead of {fewest} would decide most of them")
+    elif design.paired:
+        options.append(_more_pairs(rows, len(table), design, settings))
+    else:
+        options.append(f"more than {MOST_REPEATS} {units_of(design)} would be needed")
+    if not design.paired and (promised := _interleaved(table, settings)) and design.unit != "repeat":
+        options.append(f"both sides in one run (a sweep with `factors`): {LEAST_PAIRS} repeats{promised}")
+    return f"{text}; {'; or '.join(options)}"
+
+
+def _more_pairs(rows: pd.DataFrame, tests: int, design: Design, settings: Settings) -> str:
+    """What ten pairs, or twice as many as there are, would tell, if deciding takes more than MOST_REPEATS."""
+    text = f"more than {MOST_REPEATS} {design.plural} would be needed"
+    more = min(max(10, 2 * design.pairs), MOST_REPEATS)
+    middle = rows.median(numeric_only=True)
+    sd = float(middle["unit_sd"] * math.sqrt(middle["units"] / middle["effective_units"]))
+    told = _detectable(sd, float(middle["unit_df"]), float(middle["pooling"]), more, tests, settings)
+    return text if math.isnan(told) else f"{text}, and {more} would tell about {told:.1%}"
 
 
 def units_of(design: Design) -> str:

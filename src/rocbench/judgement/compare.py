@@ -62,7 +62,8 @@ class Comparison:
     table: pd.DataFrame
     """Key columns, then metric, n_a, n_b (repeats), mean_a, mean_b, cov_a, cov_b, effect, low, high, p, low_within,
     high_within (the interval by the repeats alone, too narrow if levels above them vary), design, unit, units (pairs, or nights
-    of the smaller side), past_nights, unit_sd, unit_df, pooling (degrees of freedom that a further unit adds), correlation (of successive pairs),
+    of the smaller side), past_nights, unit_sd, unit_df, pooling (degrees of freedom that a further unit adds), repeat_sd, repeat_df (of a
+    difference of one repeat of each side), correlation (of successive pairs),
     effective_units, noise (what is odd about it), dropped_a,
     dropped_b (invalid rows left out), unknown_a, unknown_b (rows of unknown validity), note (why there is no interval),
     p_holm, verdict, n_needed (units)."""
@@ -330,6 +331,9 @@ def _judge(found: Found, values: tuple[list[float], list[float]], how: Design, s
         "unit_sd": found.unit_sd,
         "unit_df": found.unit_df,
         "pooling": found.pooling,
+        "repeat_sd": found.repeat_sd
+        * math.sqrt(min(len(x) / max(len(how.units[0]), 1), len(y) / max(len(how.units[1]), 1))),
+        "repeat_df": found.repeat_df,
         "correlation": found.correlation,
         "effective_units": min(map(len, how.units)) / found.inflation,
     }

@@ -22,7 +22,9 @@ from typing import Any, Literal
 from rocbench.tables.row import Row, text
 from rocbench.units import count_of
 
-Unit = Literal["pair of server starts", "pair of repeats", "pair of runs", "night", "run", "repeat"]
+Unit = Literal[
+    "pair of server starts", "pair of repeats", "pair of runs", "pair of nights", "night", "run", "repeat"
+]
 
 NIGHT_GAP_S = 6 * 3600
 """Runs that start further apart, in seconds, belong to different nights."""
@@ -131,7 +133,7 @@ def design(a: Sequence[Sequence[Row]], b: Sequence[Sequence[Row]]) -> Design:
     if not set(found[0]) & set(found[1]) and _alternate(found[0], found[1]):
         places = [{night: i for i, night in enumerate(each)} for each in found]
         count = tuple(range(len(found[0])))
-        return Design("night", True, (count, count), lambda row, s: places[s][when[run_of(row, s)]])
+        return Design("pair of nights", True, (count, count), lambda row, s: places[s][when[run_of(row, s)]])
     return Design("night", False, (tuple(found[0]), tuple(found[1])), lambda row, s: when[run_of(row, s)])
 
 

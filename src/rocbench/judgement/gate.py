@@ -324,7 +324,7 @@ def _detail(row: Line, comparison: Comparison) -> str:
         change += (
             f"; if the change stays the same, about {needed} {what} are enough to decide"
             if needed <= MOST_REPEATS
-            else f"; {repeats_needed(needed)}"
+            else f"; {repeats_needed(needed, comparison.design.unit)}"
         )
     return change
 

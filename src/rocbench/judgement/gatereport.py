@@ -65,10 +65,10 @@ def gate_page(result: GateResult, title: str = "Performance gate") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def text(result: GateResult) -> str:
-    """The items as an aligned table, and the outcome."""
+def text(result: GateResult, width: int | None = None) -> str:
+    """The items as an aligned table, its rows folded at `width`, and the outcome."""
     rows = [[item.cell, item.rule, item.outcome, item.detail] for item in result.items]
-    lines = [plaintable.text_table(["cell", "rule", "outcome", "figures"], rows), *result.notes]
+    lines = [plaintable.text_table(["cell", "rule", "outcome", "figures"], rows, width), *result.notes]
     if result.synthetic:
         lines.append(synthetic(result.synthetic))
     return "\n".join([*lines, f"gate: {result.outcome}"])

@@ -15,6 +15,7 @@ from rocbench.judgement.ablate import Ablation
 from rocbench.judgement.compare import Comparison
 from rocbench.judgement.published import PublishedTable, Reading
 from rocbench.judgement.repeats import repeats_needed
+from rocbench.judgement.verdicts import Settings
 
 Column = tuple[str, Callable[[Any], str]]
 """A column's name, and its text for a row of the table."""
@@ -58,10 +59,15 @@ def comparison(
     ]
     lines += advice.lines(frame, result.design, settings)
     lines.append(
-        f"each change is from {a} to {b}; significance level {settings.alpha:.0%}, with Holm's correction over"
-        f" {len(frame)} verdicts; a change within +-{settings.min_effect:.1%} counts as the same"
+        f"each change is from {a} to {b}; significance level {settings.alpha:.0%}{_shared(settings)}, with Holm's"
+        f" correction over {units.count_of(len(frame), 'verdict')}; a change within +-{settings.min_effect:.1%} counts as the same"
     )
     return _page(*table, lines, width, as_markdown=as_markdown)
+
+
+def _shared(settings: Settings) -> str:
+    """How many looks share the significance level; empty for one."""
+    return f" over {settings.looks} looks" if settings.looks > 1 else ""
 
 
 def effects(result: Ablation) -> tuple[list[str], list[list[str]]]:

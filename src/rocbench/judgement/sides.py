@@ -30,6 +30,8 @@ class Found:
     difference: Difference
     within: Difference
     """The same judged by the repeats alone: too sure, because it leaves out the levels above them."""
+    repeats: spread.Scatter
+    """The variance of a difference of two units by their repeats alone, without any drift."""
     linear: tuple[bool, ...]
     """True for a cell in which a figure is 0 and has no logarithm."""
     missing: str
@@ -57,6 +59,16 @@ class Found:
     def unit_df(self) -> float:
         """Its degrees of freedom."""
         return float(self.difference.unit.plain_df[self.cell])
+
+    @property
+    def repeat_sd(self) -> float:
+        """Standard deviation of a difference of two units by their repeats alone."""
+        return math.sqrt(float(self.repeats.variance[self.cell]))
+
+    @property
+    def repeat_df(self) -> float:
+        """Its degrees of freedom."""
+        return float(self.repeats.df[self.cell])
 
     @property
     def pooling(self) -> float:
@@ -135,6 +147,7 @@ def _paired(
             0,
             _without(difference) if missing else difference,
             difference if not missing else _within(each, design, patterns[metric]),
+            _repeats(each, patterns[metric]),
             each.linear,
             missing,
             rho,
@@ -169,6 +182,7 @@ def _unpaired(
             0,
             _without(difference) if missing else difference,
             _within(each, design, patterns[metric]) if missing else difference,
+            _repeats(each, patterns[metric]),
             each.linear,
             missing,
             stats.NAN,
@@ -203,9 +217,15 @@ def _within(figures: Figures, design: Design, pattern: Pattern | None) -> Differ
     error2, df = spread.added(
         noise[0].variance / counts[0], noise[0].df, noise[1].variance / counts[1], noise[1].df
     )
-    unit = spread.Scatter(noise[0].variance + noise[1].variance, df, df, np.ones_like(df), stats.NAN)
-    found = Difference(estimate, error2, df, unit)
+    found = Difference(estimate, error2, df, _repeats(figures, pattern))
     return _with_drift(found, figures) if design.in_sequence else found
+
+
+def _repeats(figures: Figures, pattern: Pattern | None) -> spread.Scatter:
+    """The variance of a difference of two units by their repeats alone."""
+    a, b = (spread.noise_within(side, pattern) for side in figures.sides)
+    variance, df = spread.added(a.variance, a.df, b.variance, b.df)
+    return spread.Scatter(variance, df, df, np.ones_like(df), stats.NAN)
 
 
 def _with_drift(difference: Difference, figures: Figures) -> Difference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cellrows import cells, table
 from rocbench.judgement import advice
 from rocbench.judgement.compare import compare
@@ -36,3 +38,49 @@ def test_noise_is_told_how_many_pairs_would_decide():
 def test_a_verdict_needs_no_advice():
     """Only the unit is stated."""
     assert lines(table(cells()), table(cells(2000, seed=1))) == ["judged by 5 pairs of repeats"]
+
+
+def nights(days, **fields):
+    """One run of two cells on each of these days, as the base or the other side of a comparison."""
+    return table(
+        *(
+            cells(1000, n=3, run_id=f"{fields.get('side')}{day}", seed=100 * day + c, concurrency=c)
+            .assign(cell_id=f"c{c}", started_at=f"2026-03-{day:02d}T{fields.get('hour', 1):02d}:00:00+00:00")
+            .assign(output_throughput=lambda each, day=day: each["output_throughput"] * fields["level"](day))
+            for day in days
+            for c in (8, 64)
+        )
+    )
+
+
+def test_a_drift_between_the_sides_is_not_the_spread_of_interleaved_repeats():
+    """What three pairs would tell follows from the repeats, not from the interval that carries the drift."""
+    a, b = (nights([1], side=side, hour=hour, level=lambda _: 1.0) for side, hour in (("a", 1), ("b", 3)))
+    for side in (a, b):
+        side["started_at"] = [
+            each.replace(":00:00", f":0{i % 3 * 2}:00") for i, each in enumerate(side["started_at"])
+        ]
+        side["output_throughput"] *= [1 + 0.01 * (i % 3) for i in range(len(side))]
+    result = compare(a, b, ONE)
+    told = re.search(r"3 repeats would tell about ([0-9.]+)%", "\n".join(lines(a, b)))
+    assert result.design.in_sequence
+    assert float(result.table["high_within"].max()) > 0.3
+    assert told is not None
+    assert float(told[1]) < 20
+
+
+def test_nights_that_differ_too_much_are_told_to_interleave():
+    """With numbers for both: the nights that would decide, and what three interleaved repeats would tell."""
+    past = nights(range(1, 9), side="p", level=lambda day: 1 + 0.05 * (day % 3))
+    a, b = (nights([day], side=side, level=lambda _: 1.0) for side, day in (("a", 20), ("b", 21)))
+    result = compare(a, b, ONE, history=past)
+    said = advice.lines(result.table, result.design, ONE)
+    assert "past nights" in said[0]
+    assert "nights of each side" in said[1]
+    assert "both sides in one run (a sweep with `factors`): 3 repeats would tell about" in said[1]
+
+
+def test_pairs_that_would_never_decide_are_told_what_ten_show():
+    """More than a night's worth of pairs is no advice; the change that ten would tell is."""
+    found = lines(table(cells(cov=0.2)), table(cells(cov=0.2, seed=4)))
+    assert "more than 100 pairs of repeats would be needed, and 10 would tell about" in found[1]

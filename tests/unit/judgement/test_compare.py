@@ -296,3 +296,11 @@ def test_loads_that_only_the_key_tells_apart_are_not_pooled():
         for seed in (0, 1)
     ]
     assert list(compare(*sides, ONE).table["n_a"]) == [5, 5]
+
+
+def test_looks_that_share_the_error_are_named():
+    """The line on the significance level says how many looks share it; the unit of pairs over nights is the pair."""
+    a, b = table(cells(1000)), table(cells(2000, seed=1))
+    said = render.comparison(compare(a, b, Settings(metrics=("output_throughput",), looks=3)))
+    assert "significance level 5% over 3 looks, with Holm's correction over 1 verdict;" in said
+    assert "looks" not in render.comparison(compare(a, b, ONE))

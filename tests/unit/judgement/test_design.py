@@ -57,8 +57,8 @@ def test_blocks_are_told():
     [
         ([0], [24], "night", False, (1, 1)),
         ([0], [2], "run", False, (1, 1)),
-        ([0, 48, 96], [24, 72, 120], "night", True, (3, 3)),  # A B A B A B
-        ([0, 72, 96], [24, 48, 120], "night", True, (3, 3)),  # A B B A A B
+        ([0, 48, 96], [24, 72, 120], "pair of nights", True, (3, 3)),  # A B A B A B
+        ([0, 72, 96], [24, 48, 120], "pair of nights", True, (3, 3)),  # A B B A A B
         ([0, 24, 48], [72, 96, 120], "night", False, (3, 3)),  # one block after the other
         ([0, 24, 48], [1, 25, 49], "night", True, (3, 3)),  # both in every night
         ([0, 2, 4], [1, 3, 5], "pair of runs", True, (3, 3)),  # in turn within one night

@@ -309,3 +309,15 @@ def test_predicted_is_not_called_simulated():
     assert "predicted: no GPU was measured" in render.comparison(compare(*sides))
     arms = table(*(cells(axes={"aiter": level}, simulated=True, predicted=True) for level in ("off", "on")))
     assert "predicted: no GPU was measured" in render.ablation(ablate(arms, {"aiter": ["off", "on"]}))
+
+
+def test_the_text_is_folded_at_the_width_of_the_terminal():
+    """No line of the table is longer than the terminal is wide."""
+    said = gatereport.text(gate.gate(again(), BASE, RULES), 80)
+    assert all(len(line) <= 80 for line in said.splitlines() if line.startswith((" ", "model", "cell", "-")))
+
+
+def test_a_number_that_is_not_worth_measuring_names_its_unit():
+    """Pairs are what more of would be needed, as in a comparison."""
+    details = [item.detail for item in gate.gate(again(0.95, cov=0.3), BASE, RULES).items]
+    assert any("needs more than 100 pairs" in detail for detail in details)

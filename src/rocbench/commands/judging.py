@@ -204,7 +204,7 @@ def gate(
         options.option(
             "RUN",
             "Compare with this baseline: a run, `latest` (the run before RUN), or a cells file. "
-            "Default: check limits only.",
+            "Needed by rules on changes (`relative`); rules with limits alone do without.",
         ),
     ] = None,
     rules: Annotated[
@@ -230,10 +230,10 @@ def gate(
     gate_rules = gate_rules.model_copy(update={"looks": max(gate_rules.looks, compared.looks([run]))})
     cells = compared.filled(folder.cells(), run)
     against, notes = compared.baseline(folder, baseline) if baseline is not None else (None, ())
+    past = compared.history(history, [run], (cells, *([] if against is None else [against])))
     if baseline == "latest" and against is None:
-        result = library.without_baseline(cells, gate_rules, "there is no earlier run of this sweep")
+        result = library.without_baseline(cells, gate_rules, "there is no earlier run of this sweep", past)
     else:
-        past = compared.history(history, [run], (cells, *([] if against is None else [against])))
         result = library.gate(cells, against, gate_rules, notes, past)
     title = f"Performance gate of {folder.path.name}"
     if junit is not None:

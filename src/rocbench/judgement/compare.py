@@ -88,7 +88,7 @@ def compare(
     b: pd.DataFrame,
     settings: Settings | None = None,
     notes: Sequence[str] = (),
-    history: pd.DataFrame | None = None,
+    history: pd.DataFrame | Sequence[Row] | None = None,
 ) -> Comparison:
     """Compare cells of `b` with the same cells of `a` (the base).
 
@@ -114,7 +114,8 @@ def compare(
         )
     differences = _refuse_unlike([(cells_a[k], cells_b[k]) for k in shared], settings)
     cells = [(key, cells_a[key], cells_b[key]) for key in shared]
-    rows, how, odd = _lines(keys, cells, settings, records(history) if history is not None else [])
+    past = records(history) if isinstance(history, pd.DataFrame) else history or ()
+    rows, how, odd = _lines(keys, cells, settings, past)
     settle(rows, settings, paired=how.paired)
     few = sample_notes([side for key in shared for side in (cells_a[key], cells_b[key])], settings)
     both = [row for key in shared for row in (*cells_a[key], *cells_b[key])]

@@ -7,7 +7,8 @@ A relative rule compares each cell with the same cell of the baseline (`compare`
     cannot tell  anything else: too few repeats, too much noise, invalid rows, a missing cell
 
 A limit (`p99_ttft_ms <= 2000`) compares each cell's repeats with a number: pass or regression if the interval of
-their mean lies on one side of it; one repeat has no interval and is "cannot tell".
+their mean lies on one side of it. The interval is that of repeats pooled over cells and earlier runs; without any
+repeats the gate cannot tell.
 
 Void rows have no figures to judge, and every skipped row is listed. A failed server is judged separately: a
 cell that failed in every row is a regression if the baseline's cell failed in no row, else "cannot tell".
@@ -22,7 +23,7 @@ from typing import Literal
 
 import pandas as pd
 
-from rocbench import stats
+from rocbench import stats, units
 from rocbench.columns import better
 from rocbench.errors import Exit, InputError
 from rocbench.judgement import advice, evidence, power
@@ -35,8 +36,10 @@ from rocbench.judgement.compare import (
     plain_value,
     sample_notes,
 )
+from rocbench.judgement.design import LEAST_PAIRS
 from rocbench.judgement.gaterules import GateRules, LimitRule, RelativeRule, Where, parse_limit
 from rocbench.judgement.limit import Limit, Outcome
+from rocbench.judgement.looks import alpha_at_each
 from rocbench.judgement.repeats import MOST_REPEATS, repeats_needed
 from rocbench.judgement.verdicts import Line, Settings
 from rocbench.tables.row import Row, judged, records, synthetic
@@ -131,11 +134,13 @@ def gate(
             "relative rules need a baseline", fix="give --baseline RUN, or set `relative: []` in the rules"
         )
     all_notes = dict.fromkeys(notes)
+    past = records(history) if history is not None else []
     items = _void(run, baseline, all_notes)
     if baseline is not None and rules.relative:
-        items += _relative(run, baseline, rules, all_notes, history)
+        items += _relative(run, baseline, rules, all_notes, past)
     for rule in rules.limits:
-        items += _limits(run, rule, rules.alpha / len(rules.limits), all_notes, history)
+        alpha = alpha_at_each(rules.looks, rules.alpha) / len(rules.limits)
+        items += _limits(run, rule, alpha, all_notes, past)
     return GateResult(
         tuple(items), tuple(all_notes), rules.cannot_tell, synthetic(row.origin for row in records(run))
     )
@@ -183,9 +188,11 @@ def _failed(row: Row) -> bool:
     return bool(codes & FAILING) and codes <= _ALONG
 
 
-def without_baseline(run: pd.DataFrame, rules: GateRules, why: str) -> GateResult:
+def without_baseline(
+    run: pd.DataFrame, rules: GateRules, why: str, history: pd.DataFrame | None = None
+) -> GateResult:
     """The limits alone, if there is no baseline yet: the relative rules are "cannot tell"."""
-    limits = gate(run, None, rules.model_copy(update={"relative": ()}))
+    limits = gate(run, None, rules.model_copy(update={"relative": ()}), history=history)
     if not rules.relative:
         return limits
     undecided = tuple(Item("every cell", _text(rule), "cannot tell", why) for rule in rules.relative)
@@ -207,7 +214,7 @@ def _relative(
     baseline: pd.DataFrame,
     rules: GateRules,
     notes: dict[str, None],
-    history: pd.DataFrame | None,
+    history: Sequence[Row],
 ) -> list[Item]:
     lines: list[tuple[RelativeRule, str, Line, Comparison]] = []
     items: list[Item] = []
@@ -334,7 +341,7 @@ def _limits(
     rule: LimitRule,
     alpha: float,
     notes: dict[str, None],
-    history: pd.DataFrame | None,
+    history: Sequence[Row],
 ) -> list[Item]:
     limit, rows = parse_limit(rule.limit), records(_select(run, rule.where))
     if not rows:
@@ -345,18 +352,36 @@ def _limits(
     kept = {key: _kept(cells, limit) for key, cells in cells_by_key.items()}
     figures = {key: _numbers(cells, limit, rule) for key, cells in kept.items()}
     noise = _noise_of_repeats(limit, list(figures.values()), rows, history)
-    items = []
+    items, confidence = [], 1 - alpha / len(figures)
     for key, values in figures.items():
-        outcome = _against(limit, values, 1 - alpha / len(figures), noise)
-        detail = _figures_text(values, len(cells_by_key[key]) - len(kept[key]))
-        if outcome == "unclear" and len(values) == 1:
-            detail += (
-                "; one repeat, and no other repeats show how far they differ"
-                if not noise.df
-                else "; one repeat"
-            )
+        own = _noise_of(limit, values, noise)
+        outcome = _against(limit, values, confidence, own)
+        detail = _figures_text(limit, values, len(cells_by_key[key]) - len(kept[key]), confidence, own)
+        if outcome == "unclear" and values:
+            detail += _why_unclear(limit, values, confidence, own)
         items.append(Item(label(keys, key), str(limit), _LIMIT_WORDS[outcome], detail))
     return items
+
+
+def _why_unclear(limit: Limit, values: Sequence[float], confidence: float, noise: evidence.Noise) -> str:
+    """Why a cell with figures is neither within nor beyond a limit, and the repeats that would decide."""
+    if not noise.df:
+        return f"; one repeat, and no other repeats show how far they differ: {LEAST_PAIRS} repeats would"
+    away = abs(sum(map(limit.distance, values)) / len(values))
+    own = max(noise.df / max(len(values) - 1, 1), 1)
+    n = power.needed(
+        noise.sd,
+        noise.df,
+        math.expm1(away),
+        outcome="below",
+        paired=True,
+        cells=round(own),
+        alpha=1 - confidence,
+    )
+    if n is None or n > MOST_REPEATS:
+        return f"; the interval contains the limit: {repeats_needed(MOST_REPEATS + 1)}"
+    more = units.count_of(max(n, len(values) + 1), "repeat")
+    return f"; the interval contains the limit: if the mean stays the same, about {more} are enough to decide"
 
 
 def _kept(cells: Sequence[Row], limit: Limit) -> list[Row]:
@@ -371,19 +396,13 @@ def _numbers(rows: Sequence[Row], limit: Limit, rule: LimitRule) -> list[float]:
 
 
 def _noise_of_repeats(
-    limit: Limit, cells: Sequence[Sequence[float]], rows: Sequence[Row], history: pd.DataFrame | None
+    limit: Limit, cells: Sequence[Sequence[float]], rows: Sequence[Row], history: Sequence[Row]
 ) -> evidence.Noise:
     """The spread of repeats, pooled over the cells of the run and over its cells' repeats in other runs."""
     own = {row.get("run_id") for row in rows}
     ids = {row.get("cell_id") for row in rows}
     past = grouped(
-        (
-            row
-            for row in judged(records(history))
-            if row.get("cell_id") in ids and row.get("run_id") not in own
-        )
-        if history is not None
-        else (),
+        (row for row in judged(history) if row.get("cell_id") in ids and row.get("run_id") not in own),
         ("run_id", "cell_id"),
     )
     groups = [list(values) for values in cells] + [
@@ -392,22 +411,29 @@ def _noise_of_repeats(
     return evidence.pooled([[limit.distance(value) for value in values] for values in groups])
 
 
+def _noise_of(limit: Limit, values: Sequence[float], pooled: evidence.Noise) -> evidence.Noise:
+    """The noise of one cell's figures: the larger of its own spread and the pooled one."""
+    own = evidence.pooled([[limit.distance(value) for value in values]])
+    return evidence.Noise(max(pooled.sd, own.sd), pooled.df)
+
+
 def _against(limit: Limit, values: Sequence[float], confidence: float, noise: evidence.Noise) -> Outcome:
-    """One cell against a limit, by the larger of its own spread and the pooled one."""
+    """One cell against a limit, by the noise of its figures."""
     if len(values) == 1 and limit.metric in MEASURED:
         return (
             "pass" if limit.met(values[0]) else "fail"
         )  # a share of this run's requests: a count, not a sample
-    if not noise.df:
-        return limit.judge(values, confidence)
-    own = evidence.pooled([[limit.distance(value) for value in values]])
-    return limit.judge(values, confidence, noise=evidence.Noise(max(noise.sd, own.sd), noise.df))
+    return limit.judge(values, confidence, noise=noise if noise.df else None)
 
 
-def _figures_text(figures: Sequence[float], dropped: int) -> str:
-    if not figures:
+def _figures_text(
+    limit: Limit, values: Sequence[float], dropped: int, confidence: float, noise: evidence.Noise
+) -> str:
+    """The mean with the interval by which it is judged, which holds for all cells and limits together."""
+    if not values:
         return "no valid rows" if dropped else "not measured"
-    interval = stats.mean_interval(figures)
-    around = "" if math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
+    interval = limit.interval(values, confidence, noise)
+    single = len(values) == 1 and limit.metric in MEASURED
+    around = "" if single or math.isnan(interval.low) else f" [{interval.low:,.4g}, {interval.high:,.4g}]"
     without = f", void rows excluded: {dropped}" if dropped else ""
     return f"{interval.estimate:,.4g}{around}, n={interval.n}{without}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rocbench.columns import CELLS
 from rocbench.judgement.slo import COMPARISONS, Limit
@@ -71,6 +71,12 @@ class GateRules(Strict):
         RelativeRule(metric="median_ttft_ms", worse_by=0.10),
     )
     limits: tuple[Annotated[LimitRule, BeforeValidator(_from_text)], ...] = ()
+
+    @model_validator(mode="after")
+    def _checks_something(self) -> GateRules:
+        if not self.relative and not self.limits:
+            raise ValueError("no rule under `relative` or `limits`, so the gate would check nothing")
+        return self
 
 
 def parse_limit(text: str) -> Limit:

@@ -83,3 +83,24 @@ class Limit:
         if not half:
             return "pass" if self.met(figures[0]) else "fail"
         return "unclear" if abs(mean) <= half else "pass" if mean > 0 else "fail"
+
+    def interval(self, figures: Sequence[float], confidence: float, noise: Noise) -> stats.Interval:
+        """The interval by which `judge` decides, in the metric's unit. NaN ends if the noise is unknown.
+
+        Args:
+            figures: the repeats, at least one.
+            confidence: of the interval.
+            noise: as for `judge`.
+        """
+        n, mean = len(figures), sum(figures) / len(figures)
+        half = (
+            evidence.quantile((1 - confidence) / 2, noise.df) * noise.sd / math.sqrt(n)
+            if noise.df
+            else math.nan
+        )
+        if self.metric in SHARES or self.value <= 0:
+            return stats.Interval(mean, mean - half, mean + half, n)
+        if min(figures) <= 0:
+            return stats.Interval(mean, math.nan, math.nan, n)
+        centre = math.exp(sum(map(math.log, figures)) / n)
+        return stats.Interval(mean, centre * math.exp(-half), centre * math.exp(half), n)

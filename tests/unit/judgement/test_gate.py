@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -250,6 +251,7 @@ def test_rules_are_read_from_yaml(tmp_path):
         "limits: [colour <= 5]",
         "relative: [{metric: input_throughput}]",
         "relativ: []",
+        "relative: []",
         "relative: [{metric: output_throughput, worse_by: -3%}]",
         "relative: [{metric: output_throughput, worse_by: 5}]",
     ],
@@ -321,3 +323,53 @@ def test_a_number_that_is_not_worth_measuring_names_its_unit():
     """Pairs are what more of would be needed, as in a comparison."""
     details = [item.detail for item in gate.gate(again(0.95, cov=0.3), BASE, RULES).items]
     assert any("needs more than 100 pairs" in detail for detail in details)
+
+
+NEAR = table(*(cells(1960, metric="p99_ttft_ms", cov=0.03, n=4, concurrency=c, seed=c) for c in (8, 64)))
+LIMIT = GateRules(relative=(), limits=("p99_ttft_ms <= 2000",))
+
+
+def _judged_interval(detail):
+    """The ends of the interval in an item's text."""
+    found = re.search(r"\[([\d,.]+), ([\d,.]+)\]", detail)
+    assert found is not None
+    return [float(end.replace(",", "")) for end in found.groups()]
+
+
+def test_the_interval_beside_a_limit_is_the_one_that_was_judged():
+    """A limit outside the interval that is shown is never "cannot tell", and one inside it always is."""
+    for value in range(1800, 2200, 20):
+        rules = GateRules(relative=(), limits=(f"p99_ttft_ms <= {value}",))
+        for item in gate.gate(NEAR, None, rules).items:
+            low, high = _judged_interval(item.detail)
+            assert (item.outcome == "cannot tell") == (low <= value <= high)
+
+
+def test_an_open_limit_says_why_and_what_would_decide():
+    """The interval contains the limit, and so many repeats would decide; one repeat alone needs others."""
+    details = [item.detail for item in gate.gate(NEAR, None, LIMIT).items if item.outcome == "cannot tell"]
+    assert details
+    assert all("the interval contains the limit: " in detail for detail in details)
+    assert any("repeats are enough to decide" in detail for detail in details)
+    single = table(cells(1960, metric="p99_ttft_ms", n=1))
+    (item,) = gate.gate(single, None, LIMIT).items
+    assert item.detail.endswith("no other repeats show how far they differ: 3 repeats would")
+
+
+def test_looks_widen_the_intervals_of_limits_too():
+    """A run that is judged after each repeat spends its error over all looks, on limits as on changes."""
+    once, often = (
+        _judged_interval(gate.gate(NEAR, None, LIMIT.model_copy(update={"looks": n})).items[0].detail)
+        for n in (1, 10)
+    )
+    assert often[0] < once[0] < once[1] < often[1]
+
+
+def test_limits_know_earlier_repeats_before_there_is_a_baseline():
+    """One repeat is judged by the spread of earlier runs of its cell, although none is of this sweep."""
+    single = table(cells(1000, metric="p99_ttft_ms", n=1))
+    past = single.iloc[[0] * 5].assign(
+        run_id="past", repeat=range(1, 6), p99_ttft_ms=[990.0, 1000, 1005, 1010, 995]
+    )
+    found = gate.without_baseline(single, LIMIT, "none", past)
+    assert [item.outcome for item in found.items] == ["pass"]

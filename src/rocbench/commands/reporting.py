@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rocbench.commands import options
+from rocbench.commands import compared, options
 from rocbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def report(
 
     folders = options.runs(runs)
     target = out or (folders[0].path if len(folders) == 1 else folders[-1].path.parent) / "report"
-    written = write.report(folders, target, _limits(slo), with_study=study)
+    several = len(folders) > 1
+    names = [str(folder.path) for folder in folders]
+    past = compared.history(None, names, [folder.cells() for folder in folders]) if several else None
+    written = write.report(folders, target, _limits(slo), with_study=study, past=past)
     if written.banner[0]:
         console.say(": ".join(written.banner))
     for path in written.paths:

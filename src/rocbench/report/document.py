@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import pandas as pd
+
 from rocbench import __version__, units
 from rocbench.judgement.slo import Limit
 from rocbench.report import distributions, effects, history, plots, predicted, summary, tables, timeseries
@@ -47,12 +49,15 @@ class Document:
         return [chart for section in self.sections for chart in section.charts]
 
 
-def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
+def build(
+    runs: Sequence[RunData], limits: Sequence[Limit] = (), past: pd.DataFrame | None = None
+) -> Document:
     """Build the report on some runs.
 
     Args:
         runs: as `material.read_runs` gives them.
         limits: the SLO; if empty, the sweeps' own SLO.
+        past: rows of the runs around them, which show comparisons how far nights differ.
     """
     curves = curves_of(runs)
     rows = [row for run in runs for row in run.rows]
@@ -77,7 +82,7 @@ def build(runs: Sequence[RunData], limits: Sequence[Limit] = ()) -> Document:
             summary.doubts(rows),
             *(table for table in findings if table.rows),
         ),
-        sections=(*(s for s in _sections(runs, curves) if s.charts or s.tables), _rows(runs, rows)),
+        sections=(*(s for s in _sections(runs, curves, past) if s.charts or s.tables), _rows(runs, rows)),
         servers=tuple(_servers(runs)),
         after=(tables.environment([run.manifest for run in runs]), tables.definitions()),
     )
@@ -127,7 +132,7 @@ def _subtitle(runs: Sequence[RunData]) -> str:
     return f"{when} UTC · {name} · rocbench {__version__}"
 
 
-def _sections(runs: Sequence[RunData], curves: Sequence[Curve]) -> list[Section]:
+def _sections(runs: Sequence[RunData], curves: Sequence[Curve], past: pd.DataFrame | None) -> list[Section]:
     readings = Readings(runs)
     sections = [
         Section("throughput", "Throughput", plots.throughput(curves)),
@@ -139,7 +144,7 @@ def _sections(runs: Sequence[RunData], curves: Sequence[Curve]) -> list[Section]
         ),
         Section("time", "Over time", timeseries.charts(curves, readings.course)),
         _ablation(runs),
-        _comparison(runs),
+        _comparison(runs, past),
     ]
     if len(runs) >= POOLED_FROM:
         sections.append(
@@ -161,7 +166,7 @@ def _renamed(chart: Chart, label: str) -> Chart:
     return replace(chart, id=plots.slug(chart.id, label), title=f"{chart.title}, {label}")
 
 
-def _comparison(runs: Sequence[RunData]) -> Section:
+def _comparison(runs: Sequence[RunData], past: pd.DataFrame | None) -> Section:
     """Each run against the first; among many runs, the last against the latest that shares a cell with it."""
     section = Section("comparison", "Comparison")
     pairs = [(runs[0], run) for run in runs[1:]]
@@ -170,7 +175,7 @@ def _comparison(runs: Sequence[RunData]) -> Section:
         related = (run for run in reversed(runs[:-1]) if keys & {row.get("key") for row in run.rows})
         pairs = [(next(related, runs[-2]), runs[-1])]
     for a, b in pairs:
-        charts, effect_tables = effects.comparison(a, b)
+        charts, effect_tables = effects.comparison(a, b, past)
         section.charts.extend(charts)
         section.tables.extend(effect_tables)
     return section

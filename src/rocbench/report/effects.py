@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from rocbench import jsontext, units
 from rocbench.errors import InputError
 from rocbench.judgement import ablate, advice, compare, render
+from rocbench.judgement.looks import looks_of
 from rocbench.judgement.render import change, interval, plain, varying, verdict
+from rocbench.judgement.verdicts import Settings
 from rocbench.report.chart import GREY, Chart, Mark, Panel, Series, View
 from rocbench.report.curves import level_words
 from rocbench.report.material import RunData
@@ -35,7 +39,7 @@ def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
     if not factors:
         return [], []
     try:
-        result = ablate.ablate(run.cells, factors)
+        result = ablate.ablate(run.cells, factors, Settings(looks=looks_of(run.plan)))
     except InputError as error:
         return [], [Table("ablation", "Ablation", ("not judged",), ((error.what,),))]
     first = list(result.table.columns).index("factor")
@@ -66,13 +70,20 @@ def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
     return [chart], [Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)]
 
 
-def comparison(a: RunData, b: RunData) -> tuple[list[Chart], list[Table]]:
-    """Run B against run A, cell by cell, or the reason why they are not comparable."""
+def comparison(a: RunData, b: RunData, past: pd.DataFrame | None = None) -> tuple[list[Chart], list[Table]]:
+    """Run B against run A, cell by cell, or the reason why they are not comparable.
+
+    Args:
+        a: the base.
+        b: the other run.
+        past: rows of other runs; those of the same cells show how far nights differ.
+    """
     name_a, name_b = a.info.label, b.info.label
     title = f"{name_b} against {name_a}"
     ident = slug("comparison", name_b, name_a)
     try:
-        result = compare.compare(a.cells, b.cells)
+        settings = Settings(looks=max(looks_of(a.plan), looks_of(b.plan)))
+        result = compare.compare(a.cells, b.cells, settings, history=past)
     except InputError as error:
         return [], [Table(ident, title, ("not compared",), ((error.what,),))]
     shown = varying(result.table, result.keys) or list(result.keys[:1])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from rocbench.errors import EnvironmentFault
 from rocbench.judgement.slo import Limit
 from rocbench.report import document, markdown, material, page, static, study, table
@@ -35,15 +37,24 @@ def report(
     *,
     with_study: bool = False,
     more_tables: Sequence[Table] = (),
+    past: pd.DataFrame | None = None,
 ) -> Written:
-    """Write the report on some runs into `out`; `more_tables` are added to those of the study.
+    """Write the report on some runs into `out`.
+
+    Args:
+        folders: the runs.
+        out: the folder of the report.
+        limits: the SLO; if empty, the sweeps' own SLO.
+        with_study: write the tables of a study too.
+        more_tables: added to those of the study.
+        past: rows of the runs around them, which show comparisons how far nights differ.
 
     Raises:
         InputError: another user's folder or a link is at the path of one of the report's folders.
         EnvironmentFault: the report cannot be written.
     """
     runs = material.read_runs(folders)
-    content = document.build(runs, limits)
+    content = document.build(runs, limits, past)
     try:
         for folder in (out, out / PLOTS, *((out / STUDY,) if with_study else ())):
             writing.output_folder(folder)

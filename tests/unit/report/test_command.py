@@ -35,6 +35,12 @@ def test_report_on_several_runs(small_run, later_run, no_plots, tmp_path):
     assert "## Comparison" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_comparison_in_a_report_knows_the_nights_around_it(nights, no_plots, tmp_path):
+    """Two of fourteen nights are compared as `bench compare` compares them: by how far all of them differ."""
+    reporting.report([str(nights[0].path), str(nights[1].path)], out=tmp_path / "r")
+    assert "12 past nights of the same cells" in (tmp_path / "r" / "report.md").read_text(encoding="utf-8")
+
+
 def test_runs_are_found_by_folder_id_and_latest(nights, monkeypatch):
     """A path, a folder of runs, an id under results/, and the latest of these; each run once."""
     root = nights[0].path.parent

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rocbench.errors import InputError
 from rocbench.report import distributions, effects, history, material, plotly_page, plots, timeseries
 from rocbench.report.curves import RunInfo, curves
 from rocbench.tables.row import Row, records
@@ -169,6 +171,33 @@ def test_comparison_of_two_runs(small_run, later_run):
     assert sum(5 < x < 12 for x in series.x) >= len(series.x) - 1  # one cell has a void row on one side
     assert {row[-1] for row in table.rows} == {"cannot tell"}
     assert any("one run" in note or "cannot show how far" in note for note in table.notes)
+
+
+def test_a_comparison_learns_from_the_runs_around_it(small_run, later_run):
+    """As `bench compare` does: with past nights of the same cells the verdicts have intervals."""
+    a, b = material.read_runs([small_run, later_run])
+    past = [
+        a.cells.assign(run_id=f"past-{day}", started_at=f"2025-12-0{day}T01:00:00+00:00")
+        for day in range(1, 8)
+    ]
+    _, (table,) = effects.comparison(a, b, pd.concat(past, ignore_index=True))
+    assert any("7 past nights" in note for note in table.notes)
+    assert not any("cannot show how far" in note for note in table.notes)
+
+
+def test_a_report_counts_the_looks_of_its_runs(ablation_run, monkeypatch):
+    """Repeats that were looked at as they came are judged by as many looks, as `bench ablate` judges them."""
+    (run,) = material.read_runs([ablation_run])
+    seen = []
+
+    def refuse(_cells, _factors, settings):
+        seen.append(settings.looks)
+        raise InputError("not judged here")
+
+    monkeypatch.setattr(effects.ablate, "ablate", refuse)
+    for until in (None, {"told": 0.02, "max": 8}):
+        effects.ablation(replace(run, plan={"sweep": run.sweep | {"repeats": 3, "until": until}}))
+    assert seen == [1, 4]
 
 
 def test_runs_that_are_not_to_be_compared_say_why(small_run, later_run):

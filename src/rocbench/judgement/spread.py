@@ -143,9 +143,14 @@ def _own(sums: FloatArray, df: FloatArray, pattern: Pattern | None) -> tuple[Flo
     known, known_df = pattern.relative, pattern.df
     if (known_df < df * share).any():
         known, known_df = sums / sums.mean(), df * share
-    level = float(sums.sum() / (df.sum() * share))
-    shrunk = moderate(level * known / pattern.expected, known_df)
-    return shrunk.variance * pattern.expected * share, shrunk.df
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = moderate(np.nan_to_num(known / pattern.expected), known_df)
+        shape = relative.variance * pattern.expected
+        each = np.where(shape > 0, sums / shape, sums)
+    # If the noisiest cell's few differences agree by chance, the ratio of sums is too small for all cells. So the mean of
+    # ratios, in which that cell is one of many, is the least that counts.
+    level = max(float(sums.sum()), float(each.sum())) / (df.sum() * share)
+    return level * shape * share, np.minimum(relative.df, pattern.expected_df)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,8 @@ class Pattern:
     df: FloatArray
     expected: FloatArray
     """The same as far as all metrics together expect it: a cell that is noisy in one metric mostly is in others."""
+    expected_df: FloatArray
+    """Its degrees of freedom: metrics that mirror each other agree on a cell's noise, and know no more of it than one."""
 
 
 def patterns(metrics: Sequence[Sequence[FloatArray]]) -> list[Pattern | None]:
@@ -172,9 +179,9 @@ def patterns(metrics: Sequence[Sequence[FloatArray]]) -> list[Pattern | None]:
         return [None] * len(seen)
     together = np.mean([relative for relative, _ in usable], axis=0)
     df = np.mean([df for _, df in usable], axis=0) * _independent(parts)
-    expected = moderate(together, df).variance
-    expected /= expected.mean()
-    return [None if each is None else Pattern(*each, expected) for each in seen]
+    shrunk = moderate(together, df)
+    expected = shrunk.variance / shrunk.variance.mean()
+    return [None if each is None else Pattern(*each, expected, shrunk.df) for each in seen]
 
 
 def _relative(parts: Sequence[_Parts]) -> tuple[FloatArray, FloatArray] | None:

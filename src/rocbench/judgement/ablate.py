@@ -40,7 +40,7 @@ from rocbench.judgement.compare import (
     sample_notes,
     usable,
 )
-from rocbench.judgement.design import LEAST_PAIRS
+from rocbench.judgement.design import LEAST_PAIRS, LOPSIDED, design, seconds
 from rocbench.judgement.factorial import Arm, Levels, confounded
 from rocbench.judgement.looks import alpha_at_each
 from rocbench.judgement.verdicts import Line, Settings, settle
@@ -227,6 +227,8 @@ class _Pairs:
     """Of the difference plus - minus: 2 for an interaction, whose sides halve it."""
     linear: bool
     """Shares of the base's mean instead of logarithms."""
+    missing: str
+    """Why the arms give no interval; empty if they do."""
 
 
 def _pairs(
@@ -245,12 +247,15 @@ def _pairs(
     }
     zero = min(y.values(), default=1.0) <= 0
     y = _shares(y, arms_[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
-    repeats = dict.fromkeys(repeat for _, repeat in y)
-    whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]
     spread_ = stats.NO_SPREAD
     if not contrast.interaction and not zero:
         plus, minus = (_by_arm(y, side) for side in arms_)
         spread_ = stats.spread_ratio(minus, plus, 1 - settings.alpha)
+    by_run, missing = _sampled(judged, arms_, factors)
+    y = _by_run(y) if by_run else y
+    repeats = dict.fromkeys(repeat for _, repeat in y)
+    whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]
+    few = FEW if len(whole) < LEAST_PAIRS and not zero else ""
     line = key | {
         "factor": contrast.factor,
         "level": contrast.level,
@@ -263,10 +268,46 @@ def _pairs(
         "p_f": spread_.p_f,
         "p_brown_forsythe": spread_.p_brown_forsythe,
         "dropped": len(rows) - len(judged),
-        "note": ("" if y else NO_BASE) if zero else "" if len(whole) >= LEAST_PAIRS else FEW,
+        "note": NO_BASE if zero and not y else missing or few,
     }
     sides = [{r: _mean(y, side, r) for r in whole} for side in arms_]
-    return _Pairs(line, (key.get("model"),), sides[0], sides[1], 2.0 if contrast.interaction else 1.0, zero)
+    factor = 2.0 if contrast.interaction else 1.0
+    return _Pairs(line, (key.get("model"),), sides[0], sides[1], factor, zero, missing)
+
+
+def _sampled(rows: Sequence[Row], arms_: Sequence[Sequence[GroupKey]], factors: Levels) -> tuple[bool, str]:
+    """Are the pairs runs instead of repeats, and why do they show no variation (empty if they do)? As in a comparison."""
+    plus, minus = ([row for row in rows if _arm(row, factors) in side] for side in arms_)
+    shared = {row.get("run_id") for row in plus} & {row.get("run_id") for row in minus}
+    sides = [[row for row in side if row.get("run_id") in shared] for side in (minus, plus)]
+    if not shared:
+        return False, ""
+    how = design([sides[0]], [sides[1]])
+    if how.unit != "pair of runs":
+        return False, how.missing
+    return True, how.missing or _same_order(sides)
+
+
+def _same_order(sides: Sequence[Sequence[Row]]) -> str:
+    """Why runs whose arms ran one after the other show no effect; empty if the order alternates, or is unknown."""
+    first: list[dict[Any, float]] = [{}, {}]
+    for found, rows in zip(first, sides, strict=True):
+        for row in rows:
+            if (start := seconds(row)) is not None:
+                run = row.get("run_id")
+                found[run] = min(start, found.get(run, start))
+    later = [first[1][run] > start for run, start in first[0].items() if run in first[1]]
+    if not later or abs(2 * sum(later) - len(later)) <= LOPSIDED * len(later):
+        return ""
+    return "the same arm ran first in most runs, so a drift looks like an effect: alternate the order"
+
+
+def _by_run(y: Mapping[tuple[GroupKey, Any], float]) -> dict[tuple[GroupKey, Any], float]:
+    """The mean of each arm's repeats in each run."""
+    found: dict[tuple[GroupKey, Any], list[float]] = {}
+    for (arm, (run, _)), value in y.items():
+        found.setdefault((arm, (run, 0)), []).append(value)
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 def _judge(pairs: Sequence[_Pairs], settings: Settings) -> None:
@@ -305,7 +346,8 @@ def _matrix(cells: Sequence[_Pairs], repeats: Sequence[Any], side: str) -> Float
 def _fill(each: _Pairs, found: spread.Difference, cell: int, factor: float, settings: Settings) -> None:
     line, n = each.line, each.line["n"]
     effect = found.effect(cell, 1 - alpha_at_each(settings.looks, settings.alpha)) if n else stats.NO_EFFECT
-    if n < LEAST_PAIRS:
+    told = n >= LEAST_PAIRS and not each.missing
+    if not told:
         effect = stats.Effect(effect.estimate, stats.NAN, stats.NAN, stats.NAN)
     effect = effect.times(each.factor)
     effect = effect if each.linear else effect.relative()
@@ -313,7 +355,7 @@ def _fill(each: _Pairs, found: spread.Difference, cell: int, factor: float, sett
         "effect": effect.estimate,
         "low": effect.low,
         "high": effect.high,
-        "p": min(1.0, effect.p * settings.looks) if n >= LEAST_PAIRS else stats.NAN,
+        "p": min(1.0, effect.p * settings.looks) if told else stats.NAN,
         "units": n,
         "unit_sd": math.sqrt(found.unit.variance[cell]) * each.factor,
         "unit_df": float(found.unit.plain_df[cell]),

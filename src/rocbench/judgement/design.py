@@ -32,6 +32,8 @@ LEAST_PAIRS = 3
 """Pairs that a verdict needs: of two pairs, both sides have equal luck once in 8 if a server has two states."""
 LEAST_FREEDOM = 5
 """Degrees of freedom of nights that a verdict needs, for the same reason: 7 nights together for two sides."""
+LOPSIDED = 0.5
+"""Net order of pairs, over their number, from which it does not alternate: one side came first in more than three of four."""
 
 ONE_START = "each side ran on one server start"
 
@@ -48,7 +50,7 @@ class Design:
     missing: str = ""
     """The level that the sides do not sample, as a clause; empty if they sample it."""
     in_sequence: bool = False
-    """One side ran after the other within one night: a drift over time looks like an effect."""
+    """The sides, or those of a pair, ran one after the other within one night: a drift over time can look like an effect."""
 
     @property
     def pairs(self) -> int:
@@ -127,7 +129,8 @@ def design(a: Sequence[Sequence[Row]], b: Sequence[Sequence[Row]]) -> Design:
         )
     found = [sorted({when[run] for run in each}) for each in runs]
     if found[0] == found[1] and len(found[0]) > 1:
-        return Design("night", True, (tuple(found[0]), tuple(found[1])), lambda row, s: when[run_of(row, s)])
+        units = tuple(found[0]), tuple(found[1])
+        return Design("night", True, units, lambda row, s: when[run_of(row, s)], in_sequence=True)
     if found[0] == found[1]:
         return _in_one_night(ordered, sides)
     if not set(found[0]) & set(found[1]) and _alternate(found[0], found[1]):
@@ -163,7 +166,9 @@ def _in_one_run(
     if not same and all(_one_start(cell) for cell in (*a, *b)):
         runs = tuple(dict.fromkeys(run_of(row, 0) for row in sides[0]))
         missing = "" if len(runs) > 1 else ONE_START
-        return Design("pair of runs", True, (runs, runs), lambda row, _side: run_of(row, 0), missing)
+        return Design(
+            "pair of runs", True, (runs, runs), lambda row, _side: run_of(row, 0), missing, in_sequence=True
+        )
     in_blocks = any(_in_blocks(x, y) for x, y in zip(a, b, strict=True))
     unit: Unit = "pair of server starts" if not same and any(map(_starts, a)) else "pair of repeats"
     missing = "the sides were not interleaved: one ran after the other" if in_blocks else ""
@@ -203,7 +208,8 @@ def _in_one_night(runs: Sequence[tuple[Hashable, ...]], sides: Sequence[Sequence
     if len(runs[0]) == len(runs[1]) > 1 and all(pair == {0, 1} for pair in pairs):
         places = [{run: i for i, run in enumerate(each)} for each in runs]
         count = tuple(range(len(runs[0])))
-        return Design("pair of runs", True, (count, count), lambda row, s: places[s][run_of(row, s)])
+        units = count, count
+        return Design("pair of runs", True, units, lambda row, s: places[s][run_of(row, s)], in_sequence=True)
     missing = "" if min(map(len, runs)) > 1 else "one run on each side does not show how far runs differ"
     return Design("run", False, (runs[0], runs[1]), run_of, missing, in_sequence=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rocbench import stats
 from rocbench.judgement import serial, spread
-from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design, nights, run_of, seconds
+from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, LOPSIDED, Design, nights, run_of, seconds
 from rocbench.judgement.spread import Difference, Pattern
 from rocbench.records import FloatArray
 from rocbench.tables.row import Row, text
@@ -143,6 +143,9 @@ def _paired(
         missing = design.missing
         if not missing and design.pairs < LEAST_PAIRS:
             missing = f"{design.describe()}: at least {LEAST_PAIRS} are needed"
+        if design.in_sequence:
+            difference = _with_drift(difference, each, paired=True)
+            missing = missing or _order_missing(each, design)
         found[metric] = Found(
             0,
             _without(difference) if missing else difference,
@@ -228,18 +231,38 @@ def _repeats(figures: Figures, pattern: Pattern | None) -> spread.Scatter:
     return spread.Scatter(variance, df, df, np.ones_like(df), stats.NAN)
 
 
-def _with_drift(difference: Difference, figures: Figures) -> Difference:
+def _with_drift(difference: Difference, figures: Figures, *, paired: bool = False) -> Difference:
     """A difference whose error carries the drift between the sides, by the drift within them."""
-    slope, slope_error2, freedom, gap_s = _drift(figures)
-    if math.isnan(slope):
+    slope, slope_error2, freedom = _drift(figures)
+    gap_s = _gap(figures, paired=paired)
+    if math.isnan(slope) or math.isnan(gap_s):
         return difference
     more = np.full_like(difference.estimate, gap_s**2 * (slope**2 + slope_error2))
     error2, df = spread.added(difference.error2, difference.df, more, np.full_like(more, freedom))
     return replace(difference, error2=error2, df=df)
 
 
-def _drift(figures: Figures) -> tuple[float, float, float, float]:
-    """Slope of all cells together per second, its squared error and degrees of freedom, and seconds between the sides.
+def _order_missing(figures: Figures, design: Design) -> str:
+    """Why the order within nights makes a drift look like an effect; empty if it alternates, or repeats show the drift."""
+    middles = [spread.means(_unit_means(times), axis=1) for times in figures.times]
+    gaps = middles[1] - middles[0]
+    lopsided = abs(float(np.nansum(gaps))) > LOPSIDED * float(np.nansum(np.abs(gaps)))
+    if design.unit != "night" or not lopsided or not math.isnan(_drift(figures)[0]):
+        return ""
+    return "the same side ran first in most nights, and single repeats show no drift: alternate the order"
+
+
+def _gap(figures: Figures, *, paired: bool) -> float:
+    """Seconds from the base to the other side, on average; near 0 for pairs whose order alternates."""
+    if not paired:
+        ends = [float(spread.means(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
+        return ends[1] - ends[0]
+    middles = [spread.means(_unit_means(times), axis=1) for times in figures.times]
+    return float(spread.means(middles[1] - middles[0]))
+
+
+def _drift(figures: Figures) -> tuple[float, float, float]:
+    """Slope of all cells together per second, its squared error and its degrees of freedom.
 
     The mean over cells moves with the noise that cells share, so its own scatter around the line gives the error.
     """
@@ -253,11 +276,10 @@ def _drift(figures: Figures) -> tuple[float, float, float, float]:
     bottom = sum(float(place @ place) for _, place in series)
     freedom = sum(len(shift) - 1 for shift, _ in series) - 1
     if bottom <= 0 or freedom < 1:
-        return (stats.NAN,) * 4
+        return (stats.NAN,) * 3
     slope = sum(float(shift @ place) for shift, place in series) / bottom
     rest = sum(float(np.sum((shift - slope * place) ** 2)) for shift, place in series)
-    ends = [float(spread.means(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
-    return slope, rest / freedom / bottom, float(freedom), ends[1] - ends[0]
+    return slope, rest / freedom / bottom, float(freedom)
 
 
 # --- rows as arrays

@@ -284,3 +284,49 @@ def test_rendered():
     assert "on against off" in text
     assert "better" in text
     assert render.ablation(result, as_markdown=True).startswith("| factor | level |")
+
+
+def one_start_each(run, first, *, n=3, shift=0.0, seed=0):
+    """A run that measures one arm n times on one server, then the other arm on another."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for place, level in enumerate((first, "on" if first == "off" else "off")):
+        frame = cells(
+            1000 * (1 - place * shift), cov=0.002, n=n, axes={"aiter": level}, seed=int(rng.integers(1 << 30))
+        )
+        hours = [f"2026-11-01T{2 * place + i // 4:02d}:{15 * (i % 4):02d}:00+00:00" for i in range(n)]
+        day = f"2026-11-{1 + int(run):02d}"
+        found.append(
+            frame.assign(run_id=f"r{run}", server_id=f"0{place}-m", started_at=[day + h[10:] for h in hours])
+        )
+    return found
+
+
+def test_one_server_start_of_each_arm_cannot_tell():
+    """Repeats on one server do not show how far starts differ: two clock states were told as an effect in 32 of 100 such runs."""
+    row = ablate(table(*one_start_each(0, "off", shift=0.06)), AITER, ONE).table.iloc[0]
+    assert (row["verdict"], row["note"]) == ("cannot tell", "each side ran on one server start")
+    assert np.isnan(row["low"])
+    assert row["effect"] == pytest.approx(-0.06, abs=0.01)
+
+
+def test_arms_in_blocks_cannot_tell():
+    """With a server start in every repeat, but one arm after the other, a drift looks like an effect."""
+    frames = one_start_each(0, "off", n=4, shift=0.06)
+    frame = table(*(each.assign(server_id=[f"0{i}.{r}" for r in range(4)]) for i, each in enumerate(frames)))
+    row = ablate(frame, AITER, ONE).table.iloc[0]
+    assert (row["verdict"], row["note"]) == (
+        "cannot tell",
+        "the sides were not interleaved: one ran after the other",
+    )
+
+
+def test_runs_with_one_start_of_each_arm_are_the_pairs():
+    """Four runs of three repeats are four pairs, if the order of the arms alternates; else a drift looks like an effect."""
+    turns = [one_start_each(i, ("off", "on")[i % 2], seed=i) for i in range(4)]
+    row = ablate(table(*(each for frames in turns for each in frames)), AITER, ONE).table.iloc[0]
+    assert (row["n"], row["verdict"]) == (4, "same")
+    same = [one_start_each(i, "off", shift=0.02, seed=i) for i in range(4)]
+    row = ablate(table(*(each for frames in same for each in frames)), AITER, ONE).table.iloc[0]
+    assert row["verdict"] == "cannot tell"
+    assert "alternate the order" in row["note"]

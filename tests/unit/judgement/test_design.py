@@ -53,19 +53,19 @@ def test_blocks_are_told():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "unit", "paired", "counts"),
+    ("a", "b", "unit", "paired", "counts", "in_sequence"),
     [
-        ([0], [24], "night", False, (1, 1)),
-        ([0], [2], "run", False, (1, 1)),
-        ([0, 48, 96], [24, 72, 120], "pair of nights", True, (3, 3)),  # A B A B A B
-        ([0, 72, 96], [24, 48, 120], "pair of nights", True, (3, 3)),  # A B B A A B
-        ([0, 24, 48], [72, 96, 120], "night", False, (3, 3)),  # one block after the other
-        ([0, 24, 48], [1, 25, 49], "night", True, (3, 3)),  # both in every night
-        ([0, 2, 4], [1, 3, 5], "pair of runs", True, (3, 3)),  # in turn within one night
-        ([0, 1, 2], [3, 4, 5], "run", False, (3, 3)),
+        ([0], [24], "night", False, (1, 1), False),
+        ([0], [2], "run", False, (1, 1), True),
+        ([0, 48, 96], [24, 72, 120], "pair of nights", True, (3, 3), False),  # A B A B A B
+        ([0, 72, 96], [24, 48, 120], "pair of nights", True, (3, 3), False),  # A B B A A B
+        ([0, 24, 48], [72, 96, 120], "night", False, (3, 3), False),  # one block after the other
+        ([0, 24, 48], [1, 25, 49], "night", True, (3, 3), True),  # both in every night
+        ([0, 2, 4], [1, 3, 5], "pair of runs", True, (3, 3), True),  # in turn within one night
+        ([0, 1, 2], [3, 4, 5], "run", False, (3, 3), True),
     ],
 )
-def test_runs_of_their_own(a, b, unit, paired, counts):
+def test_runs_of_their_own(a, b, unit, paired, counts, in_sequence):
     """The times of runs say which nights they belong to, and whether they alternate."""
     sides = [
         [[row(f"{name}{hour}", 1, hour), row(f"{name}{hour}", 2, hour + 0.1)] for hour in [hours[0]]]
@@ -75,7 +75,7 @@ def test_runs_of_their_own(a, b, unit, paired, counts):
         side[0] += [row(f"{name}{hour}", 1, hour) for hour in hours[1:]]
     found = design(*sides)
     assert (found.unit, found.paired, tuple(map(len, found.units))) == (unit, paired, counts)
-    assert found.in_sequence == (unit == "run")
+    assert found.in_sequence == in_sequence
     for s, side in enumerate(sides):
         assert {found.of(each, s) for each in side[0]} == set(found.units[s])
 

@@ -167,18 +167,20 @@ def _unpaired(
     found = {}
     for metric, each in figures.items():
         means = [_unit_means(side) for side in each.sides]
-        past = [[_unit_means(group) for group in side] for side in each.past]
-        groups = []
-        for own, before in zip(means, past, strict=True):
-            same = [
-                group for group in before[:1] if len(group)
-            ]  # no past night may be of tonight's vLLM version
-            groups += [np.vstack([*same, own]), *before[1:]]
-        noise = tuple(spread.noise_within(side, patterns[metric]) for side in each.sides)
-        difference = spread.two_samples(means[0], means[1], groups, (noise[0], noise[1]), patterns[metric])
+        together: list[list[FloatArray]] = []
+        for own, before in zip(each.sides, each.past, strict=True):
+            # The first group may be empty: no past night may be of tonight's vLLM version.
+            together += [[*(before[0] if before else ()), *own], *before[1:]]
+        groups = [_unit_means(group) for group in together]
+        noise = [spread.noise_within(side, patterns[metric]) for side in each.sides]
+        scattered = [unit for group in together if len(group) > 1 for unit in group]
+        fewer = [spread.shortage(side, scattered or side, patterns[metric]) for side in each.sides]
+        difference = spread.two_samples(
+            means[0], means[1], groups, (noise[0], noise[1]), patterns[metric], (fewer[0], fewer[1])
+        )
         if design.in_sequence:
             difference = _with_drift(difference, each)
-        nights_seen = sum(len(group) for side in past for group in side)
+        nights_seen = sum(len(group) for side in each.past for group in side)
         freedom = sum(max(len(group) - 1, 0) for group in groups)
         missing = _missing_nights(design, nights_seen, freedom)
         found[metric] = Found(

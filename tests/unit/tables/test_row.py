@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rocbench.store.cells import frame_of
@@ -105,6 +105,40 @@ def test_a_row_comes_back_from_a_frame(valid, figure, simulated):
     (row,) = records(frame_of([columns | {"simulated": simulated}, other]))
     assert (row.valid, row.figure("output_throughput")) == (valid, figure)
     assert (row.origin, row["axis.x"]) == ("simulated" if simulated else "", 1)
+
+
+EXACT = st.integers(-(2**53), 2**53)
+KINDS = (
+    st.booleans(),
+    EXACT,
+    st.integers(),
+    st.floats(),
+    EXACT.map(float),
+    EXACT | st.floats(),
+    st.text(),
+    st.booleans() | EXACT,
+    st.text() | st.floats(),
+    st.nothing(),
+)
+
+
+@given(st.sampled_from(KINDS).flatmap(lambda kind: st.lists(st.none() | kind, max_size=4)))
+@example([1, 2**64])
+@example([1.0, 2**64])
+@example([2**63 - 1, -(2**63)])
+@example([math.nan, None])
+@example([math.inf, 2.0**63, 1])
+def test_a_frame_has_the_types_of_convert_dtypes(values):
+    """Whole numbers, numbers, truths and text are each of one type, with absent values; others stay objects."""
+    assume(None not in values or all(abs(value) <= 2**53 for value in values if type(value) is int))
+    frame = frame_of([{"axes": value} for value in values])
+    expected = pd.DataFrame({"axes": values}).convert_dtypes()
+    pd.testing.assert_frame_equal(frame[["axes"]], expected)
+
+
+def test_whole_numbers_stay_exact_beside_absent_ones():
+    """A float would round them."""
+    assert frame_of([{"axes": 2**53 + 1}, {"axes": None}])["axes"].tolist() == [2**53 + 1, pd.NA]
 
 
 @pytest.mark.parametrize(

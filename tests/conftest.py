@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import psutil
 import pytest
+import typer.main
 
 from rocbench.probe import amd_smi
 
@@ -31,6 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE", "HF_TOKEN", "VLLM_API_KEY"):
         os.environ.pop(name, None)
     os.environ.update(COLUMNS="120", LINES="40", TERM="dumb", TZ="UTC", LC_ALL="C.UTF-8")
+    # Each call of bench would build all its commands, from the types of 500 options.
+    typer.main.get_command = cache(typer.main.get_command)
+    gc.disable()  # until all tests are collected, nothing becomes garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, and pass over what is there already: half a million objects that stay."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing frozen: extensions report it as leaked."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

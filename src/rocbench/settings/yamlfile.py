@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,14 @@ def load(path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigError: the file is missing, is not YAML, or does not fit the model; all faults in one message.
     """
-    node, data = read_yaml(path)
+    read: Model = _model(_text(path), path, model)
+    return read
+
+
+@lru_cache(maxsize=256)
+def _model(text: str, path: Path, model: type[Model]) -> Model:
+    """Read a text as a model, once: a study reads the same few profiles for each of its parts."""
+    node, data = yamltext.parse(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError("must be a mapping of keys", where=str(path))
     try:
@@ -40,22 +48,16 @@ def load(path: Path, model: type[Model]) -> Model:
         raise ConfigError(_explain(error, node, model, path)) from None
 
 
-def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
-    """Return a file's node tree (for line numbers) and its plain data.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or is out of bounds (`yamltext`).
-    """
+def _text(path: Path) -> str:
     try:
-        text = textfile.read_text(path, most=LARGEST, fix="" if os.path.lexists(path) else _near_file(path))
+        return textfile.read_text(path, most=LARGEST, fix="" if os.path.lexists(path) else _near_file(path))
     except InputError as error:
         raise ConfigError(error.what, where=error.where, fix=error.fix) from None
-    return yamltext.parse(text, str(path))
 
 
 def place(path: Path, location: Location) -> str:
     """Return `FILE:LINE` of a key or an item."""
-    return f"{path}:{_line(read_yaml(path)[0], location)}"
+    return f"{path}:{_line(yamltext.parse(_text(path), str(path))[0], location)}"
 
 
 def first_fault(error: ValidationError) -> str:

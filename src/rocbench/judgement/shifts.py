@@ -96,10 +96,29 @@ def _weights(nights: int) -> tuple[_Weights, ...]:
 
 
 def fenced(figures: Array) -> Array:
-    """Figures with those outside Tukey's fences moved to the fence; a row without a spread stays. [series x nights]."""
+    """Figures with those outside Tukey's fences moved to the fence. [series x nights].
+
+    If most nights are equal, the fences lie `grain` times FENCE around them.
+    """
     low, high = np.quantile(figures, [0.25, 0.75], axis=1)
-    reach = np.where(high > low, FENCE * (high - low), np.inf)
+    reach = FENCE * np.maximum(high - low, grain(figures))
     return np.clip(figures, (low - reach)[:, None], (high + reach)[:, None])
+
+
+def grain(figures: Array) -> Array:
+    """Typical distance of the other nights from the usual figure, if most nights are equal; 0 if they are not. [series].
+
+    A figure that is rounded, or rarely anything but its usual value, has an interquartile range of 0. Its spread is then
+    unknown below this distance, so that a few odd nights would look like strong evidence.
+    """
+    low, middle, high = np.quantile(figures, [0.25, 0.5, 0.75], axis=1)
+    away = np.abs(figures - middle[:, None])
+    tied = high - low <= 1e-9 * away.max(axis=1)
+    found = np.zeros(len(figures))
+    for i in np.flatnonzero(tied):
+        others = away[i][away[i] > 1e-9 * away[i].max()]
+        found[i] = np.median(others) if len(others) else 0.0
+    return found
 
 
 def evidence(figures: Array, known: Array | None = None) -> tuple[Array, Array]:
@@ -115,6 +134,9 @@ def evidence(figures: Array, known: Array | None = None) -> tuple[Array, Array]:
     nights = figures.shape[1]
     scale = figures.std(axis=1, keepdims=True)
     y = (figures - figures.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1)
+    rounding = (
+        grain(figures) / np.where(scale > 0, scale, 1)[:, 0]
+    ) ** 2 / 12  # variance of an even distribution
     free = nights - 1 - (0 if known is None else len(known))
     count = nights - 2 * SIDE + 1
     sizes = np.where(np.arange(count + nights - SLIDE + 1) < count, SIZE, SLIDE_SIZE)
@@ -130,7 +152,7 @@ def evidence(figures: Array, known: Array | None = None) -> tuple[Array, Array]:
             products = products - fitted @ cross
             norms = norms - ((known @ weights.shapes) * cross).sum(axis=0)
             log_weight -= 0.5 * float(np.linalg.slogdet(gram)[1])
-        left = np.maximum(left, 1e-9 * nights)
+        left = np.maximum(left, 1e-9 * nights) + rounding * float(np.trace(weights.precision))
         norms = np.maximum(norms, 0) + sizes**-2
         explained = np.minimum(products**2 / (norms * left[:, None]), 1 - 1e-9)
         none.append(log_weight - free / 2 * np.log(left))

@@ -128,6 +128,23 @@ def test_figures_without_noise_change_after_some_nights():
     assert change_points([100.0] * 3 + [99.0] * 3) == []
 
 
+@pytest.mark.parametrize("odd", [0.02, 0.08])
+def test_odd_nights_of_a_rounded_figure_are_no_change(odd):
+    """Most nights are equal, as a time per token in whole milliseconds is. Single odd nights were told in 21 to 57 of 100 series."""
+    rng = np.random.default_rng(9)
+    figures = 25.0 + (rng.random((60, 100)) < odd) * rng.choice([-1.0, 1.0], (60, 100))
+    assert np.count_nonzero(first_told(figures)) <= 2
+
+
+def test_a_step_of_a_rounded_figure_is_told():
+    """Rounded to whole milliseconds, 25 becomes 24 or 23: told within a week or so."""
+    rng = np.random.default_rng(2)
+    figures = np.round(night_by_night(rng, series=40, nights=60) / 4 * np.where(np.arange(60) < 30, 1, 0.93))
+    first = first_told(figures)
+    assert np.count_nonzero((first > 0) & (first <= 30)) <= 1
+    assert np.median(first[first > 30]) <= 40
+
+
 def test_figures_that_are_not_positive_are_taken_as_they_are():
     """A share of failures may be 0: its change is relative to the mean level before."""
     rng = np.random.default_rng(10)

@@ -72,8 +72,8 @@ def compare(
     format_: FormatOption = "table",
 ) -> None:
     """Compare runs cell by cell over their repeats, with Holm's correction over all verdicts."""
+    from rocbench.judgement import advice, render
     from rocbench.judgement import compare as library
-    from rocbench.judgement import render
 
     if (b is None) == (arms is None):
         raise InputError("two sides are needed", fix="give A and B, or A and --arms NAME")
@@ -99,6 +99,7 @@ def compare(
         "only_a": result.only_a,
         "only_b": result.only_b,
         "notes": result.notes,
+        "advice": advice.lines(result.table, result.design, settings),
     }
     _print_verdicts(result.table, format_, partial(render.comparison, result, names=names), facts)
 
@@ -125,7 +126,7 @@ def ablate(
 ) -> None:
     """Print effect, interval and verdict for each factor of an ablation, and the change in variability."""
     from rocbench.judgement import ablate as library
-    from rocbench.judgement import render
+    from rocbench.judgement import advice, render
 
     if bool(runs) == (table is not None):
         raise InputError("either runs or --table is needed", fix="give run folders, or --table FILE")
@@ -148,6 +149,7 @@ def ablate(
         "simulated": bool(result.synthetic),
         "predicted": "predicted" in result.synthetic,
         "notes": result.notes,
+        "advice": advice.of_ablation(result.table, settings),
     }
     _print_verdicts(result.table, format_, partial(render.ablation, result), facts)
 

@@ -9,9 +9,14 @@ import pandas as pd
 
 from rocbench import units
 from rocbench.judgement import power
+from rocbench.judgement.ablate import FEW
+from rocbench.judgement.compare import NO_BASE
 from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, ONE_START, Design
 from rocbench.judgement.repeats import MOST_REPEATS
 from rocbench.judgement.verdicts import RESERVE, Settings
+
+ENOUGH_FOR_SPREADS = 20
+"""Repeats that show a threefold ratio of standard deviations (docs/statistics.md)."""
 
 
 def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
@@ -89,30 +94,53 @@ def _detectable(sd: float, df: float, cells: float, n: int, tests: int, settings
 
 
 def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Settings) -> str:
-    widths = (rows["high"] - rows["low"]) / 2
+    fewest = min(map(len, design.units))
+    text = _wide(rows, len(table), settings, what=units_of(design), fewest=fewest, paired=design.paired)
+    if design.paired or design.unit == "repeat" or not (promised := _interleaved(table, settings)):
+        return text
+    return f"{text}; or both sides in one run (a sweep with `factors`): {LEAST_PAIRS} repeats{promised}"
+
+
+def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
+    """Why effects and variability of an ablation are "cannot tell", and what would help most."""
+    unknown = table[table["verdict"] == "cannot tell"]
+    found = [
+        f"cannot tell ({len(rows)} of {len(table)}): {note}"
+        for note, rows in unknown[unknown["note"] != ""].groupby("note", sort=False)
+    ]
+    if not unknown["note"].isin(["", FEW, NO_BASE]).all():
+        found.append(
+            "what would help most: `factors` in the sweep, which starts every arm in every repeat:"
+            f" {LEAST_PAIRS} repeats or more"
+        )
+    noisy = unknown[unknown["note"] == ""]
+    if len(noisy):
+        fewest = int(noisy["n"].min())
+        found.append(_wide(noisy, len(table), settings, what="repeats", fewest=fewest, paired=True))
+    spreads, repeats = int((table["spread"] == "cannot tell").sum()), int(table["n"].min())
+    if spreads and repeats < ENOUGH_FOR_SPREADS:
+        found.append(
+            f"variability cannot be told ({spreads} of {len(table)}) from {units.count_of(repeats, 'repeat')}:"
+            f" {ENOUGH_FOR_SPREADS} show a threefold standard deviation"
+        )
+    return found
+
+
+def _wide(rows: pd.DataFrame, tests: int, settings: Settings, *, what: str, fewest: int, paired: bool) -> str:
+    """The intervals of undecided rows, and the units that would decide them."""
+    width = float(((rows["high"] - rows["low"]) / 2).median())
     text = (
-        f"cannot tell ({len(rows)} of {len(table)}): the intervals are +-{float(widths.median()):.1%} wide,"
+        f"cannot tell ({len(rows)} of {tests}): the intervals are +-{width:.1%} wide,"
         f" and a change of {settings.min_effect:.0%} matters"
     )
-    options = []
     counts = [MOST_REPEATS + 1 if n is None or math.isnan(n) else int(n) for n in rows["n_needed"]]
     n = round(statistics.median(counts))
     if n <= MOST_REPEATS:
-        fewest = min(map(len, design.units))
-        options.append(f"{units.number(n)} {units_of(design)} instead of {fewest} would decide most of them")
-    elif design.paired:
-        options.append(_more_pairs(rows, len(table), design, settings))
-    else:
-        options.append(f"more than {MOST_REPEATS} {units_of(design)} would be needed")
-    if not design.paired and (promised := _interleaved(table, settings)) and design.unit != "repeat":
-        options.append(f"both sides in one run (a sweep with `factors`): {LEAST_PAIRS} repeats{promised}")
-    return f"{text}; {'; or '.join(options)}"
-
-
-def _more_pairs(rows: pd.DataFrame, tests: int, design: Design, settings: Settings) -> str:
-    """What ten pairs, or twice as many as there are, would tell, if deciding takes more than MOST_REPEATS."""
-    text = f"more than {MOST_REPEATS} {design.plural} would be needed"
-    more = min(max(10, 2 * design.pairs), MOST_REPEATS)
+        return f"{text}; {units.number(n)} {what} instead of {fewest} would decide most of them"
+    text += f"; more than {MOST_REPEATS} {what} would be needed"
+    if not paired:
+        return text
+    more = min(max(10, 2 * fewest), MOST_REPEATS)
     middle = rows.median(numeric_only=True)
     sd = float(middle["unit_sd"] * math.sqrt(middle["units"] / middle["effective_units"]))
     told = _detectable(sd, float(middle["unit_df"]), float(middle["pooling"]), more, tests, settings)

@@ -95,7 +95,11 @@ def ablation(result: Ablation, *, as_markdown: bool = False, width: int | None =
         f"invalid rows excluded: up to {dropped} per effect" if dropped else "",
         *result.notes,
         synthetic(result.synthetic),
-        "effects are differences within the same repeat; Holm's correction covers all effects, and separately all ratios of standard deviations (SD)",
+        *advice.of_ablation(result.table, result.settings),
+        (
+            f"effects are differences within the same repeat; significance level {result.settings.alpha:.0%}"
+            f"{_shared(result.settings)}; Holm's correction covers all effects, and separately all ratios of standard deviations (SD)"
+        ),
     ]
     return _page(*effects(result), lines, width, as_markdown=as_markdown)
 
@@ -210,7 +214,9 @@ def verdict(row: Any) -> str:
 def _ratio(row: Any) -> str:
     if math.isnan(row["sd_ratio"]):
         return units.ABSENT
-    return f"{row['sd_ratio']:.2f} [{row['sd_low']:.2f}, {row['sd_high']:.2f}]"
+    low = "<0.01" if row["sd_low"] < 0.01 else f"{row['sd_low']:.2f}"
+    high = ">100" if row["sd_high"] > 100 else f"{row['sd_high']:.2f}"
+    return f"{row['sd_ratio']:.2f} [{low}, {high}]"
 
 
 def _bounds(cov: tuple[float, float]) -> str:

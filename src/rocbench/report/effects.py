@@ -65,6 +65,7 @@ def ablation(run: RunData) -> tuple[list[Chart], list[Table]]:
     header, rows = render.effects(result)
     notes = (
         *result.notes,
+        *advice.of_ablation(result.table, result.settings),
         "SD ratio: standard deviation at the level / standard deviation at the base, both of logarithms, with 95 % interval",
     )
     return [chart], [Table("ablation", "Ablation", tuple(header), tuple(map(tuple, rows)), notes)]

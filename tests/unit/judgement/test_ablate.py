@@ -219,10 +219,42 @@ def test_arms_that_ran_one_after_the_other_are_told():
     frame = table(cells(axes={"aiter": "off"}), cells(axes={"aiter": "on"}, seed=1))
     frame["started_at"] = [f"2026-01-01T00:00:{i:02d}" for i in range(10)]
     assert any("interleaved" in note for note in ablate(frame, AITER, ONE).notes)
+    assert list(ablate(frame, AITER, ONE).table["verdict"]) == ["cannot tell"]
     first = interleaved([arm("off"), arm("on")])
     assert ablate(first, AITER, ONE).notes == ()
     later = first.assign(run_id="r2", started_at=[at.replace("2026", "2027") for at in first["started_at"]])
     assert ablate(pd.concat([first, later], ignore_index=True), AITER, ONE).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("runs", "why"), [(1, "each side ran on one server start"), (2, "the same arm ran first in most runs")]
+)
+def test_arms_on_one_server_start_each_cannot_tell(runs, why):
+    """As in a comparison of two arms: the repeats do not show how far server starts differ."""
+    frame = interleaved([arm("off"), arm("on", 2.0)], restart="never")
+    frame["server_id"] = frame["axes"]
+    frames = [frame.assign(run_id=f"r{i}") for i in range(runs)]
+    result = ablate(pd.concat(frames, ignore_index=True), AITER, ONE)
+    (row,) = result.table.to_dict("records")
+    assert row["verdict"] == "cannot tell"
+    assert why in row["note"]
+    assert "what would help most: `factors`" in render.ablation(result)
+    started = frame.assign(server_id=[f"{a}{r}" for a, r in zip(frame["axes"], frame["repeat"], strict=True)])
+    assert ablate(started, AITER, ONE).table.iloc[0]["verdict"] == "better"
+
+
+def test_an_ablation_says_why_it_cannot_tell_and_what_would_help():
+    """Effects and variability, each with the repeats that would be enough; a hopeless ratio has no long number."""
+    said = render.ablation(ablate(interleaved([arm("off"), arm("on")], n=3, cov=0.03), AITER, ONE))
+    assert "a change of 2% matters; " in said
+    assert "repeats instead of 3 would decide most of them" in said
+    assert "variability cannot be told (1 of 1) from 3 repeats: 20 show a threefold" in said
+    looked = Settings(metrics=ONE.metrics, looks=4)
+    assert "level 5% over 4 looks" in render.ablation(
+        ablate(interleaved([arm("off"), arm("on")]), AITER, looked)
+    )
+    wide = {"sd_ratio": 28.3, "sd_low": 0.0001, "sd_high": 373222.2}
+    assert render._ratio(wide) == "28.30 [<0.01, >100]"
 
 
 def test_a_factor_may_be_a_column():

@@ -35,6 +35,8 @@ LEAST_FREEDOM = 5
 LOPSIDED = 0.5
 """Net order of pairs, over their number, from which it does not alternate: one side came first in more than three of four."""
 
+_FRESH = frozenset({"per_repeat", "per_cell"})
+"""Values of `restart` with which a repeat has a server start of its own."""
 ONE_START = "each side ran on one server start"
 
 
@@ -175,8 +177,17 @@ def _in_one_run(
     return Design(unit, True, (units, units), of, missing, in_sequence=in_blocks)
 
 
-def _starts(rows: Sequence[Row]) -> set[tuple[Hashable, str]]:
-    return {(run_of(row, 0), text(row.get("server_id"))) for row in rows if row.get("server_id")}
+def _starts(rows: Sequence[Row]) -> set[tuple[Hashable, str, Any]]:
+    """The server starts of rows: by the server's name, and by the repeat if every repeat started it."""
+    return {
+        (
+            run_of(row, 0),
+            text(row.get("server_id")),
+            row.get("repeat") if row.get("restart") in _FRESH else None,
+        )
+        for row in rows
+        if row.get("server_id")
+    }
 
 
 def _one_start(rows: Sequence[Row]) -> bool:

@@ -45,6 +45,14 @@ def test_one_start_each_shows_no_variation():
     assert found.missing == "each side ran on one server start"
 
 
+def test_a_server_that_starts_in_every_repeat_may_keep_its_name():
+    """Rows of earlier versions name the server only: `restart` says that each repeat started it."""
+    sides = arms("ababab", server=lambda arm, _repeat: f"01-{arm}")
+    fresh = [[[Row({**each, "restart": "per_repeat"}) for each in cell] for cell in side] for side in sides]
+    found = design(*fresh)
+    assert (found.unit, found.pairs, found.missing) == ("pair of server starts", 3, "")
+
+
 def test_blocks_are_told():
     """All of A, then all of B: a drift looks like an effect."""
     found = design(*arms("aaabbb", server=lambda arm, repeat: f"01-{arm}.{repeat}"))

@@ -64,6 +64,8 @@ def show_plan(plan: Plan) -> None:
         )
     for number_, group in enumerate(plan.groups, start=1):
         _show_group(console, number_, group, sweep)
+    if order := _launch_order(plan):
+        console.print(f"\n{order}", highlight=False)
     for note in plan.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
     for skip in plan.skipped:
@@ -72,6 +74,23 @@ def show_plan(plan: Plan) -> None:
         console.print(f"\nestimated time: {duration(plan.estimate_s)}")
         for line in _assumptions(plan):
             console.print(f"[dim]  {line}[/]")
+
+
+_SHOWN_REPEATS = 6
+"""Repeats whose launches a plan lists."""
+
+
+def _launch_order(plan: Plan) -> str:
+    """The servers by number in the order of their launches, repeat by repeat; empty if each starts once."""
+    if len(plan.launches) <= len(plan.groups):
+        return ""
+    number = {group.server_id: str(n) for n, group in enumerate(plan.groups, start=1)}
+    repeats: dict[int, list[str]] = {}
+    for launch in plan.launches:
+        if launch.runs:
+            repeats.setdefault(launch.runs[0].repeat, []).append(number[launch.group.server_id])
+    shown = "; ".join(" ".join(each) for each in list(repeats.values())[:_SHOWN_REPEATS])
+    return f"launches in order, a repeat between semicolons: {shown}{'; ...' if len(repeats) > _SHOWN_REPEATS else ''}"
 
 
 def show_promises(promises: Iterable[Promise]) -> None:

@@ -18,6 +18,7 @@ import scipy
 
 from rocbench.judgement import power
 from rocbench.judgement.compare import grouped
+from rocbench.judgement.design import LEAST_PAIRS
 from rocbench.judgement.moderated import moderate
 from rocbench.judgement.repeats import MOST_REPEATS
 from rocbench.judgement.verdicts import ALPHA, MIN_EFFECT, RESERVE
@@ -48,6 +49,11 @@ class Design:
     looks: int = 1
     """Times that the repeats are looked at (`until`)."""
     min_effect: float = MIN_EFFECT
+
+    @property
+    def has_arms(self) -> bool:
+        """True if the run itself has two sides: arms of an ablation, or servers of a matrix."""
+        return self.paired or self.cells < self.measured
 
     def faced(self) -> power.Test:
         """The test, as `power` takes it."""
@@ -103,7 +109,12 @@ class Spread:
 
 
 def detectable(design: Design, spread: Spread) -> tuple[float, ...]:
-    """Smallest change that can be told in each cell of a spread with 80 % power; NaN if none can."""
+    """Smallest change that can be told in each cell of a spread with 80 % power; NaN if none can.
+
+    Sides of one run are pairs of repeats, and a verdict needs LEAST_PAIRS of them.
+    """
+    if design.repeats < LEAST_PAIRS:
+        return (math.nan,) * len(spread.sd)
     test = design.faced() | {"prior_df": spread.prior_df}
     return tuple(
         power.detectable(_unit(sd, design), df, design.repeats, **test)
@@ -112,9 +123,10 @@ def detectable(design: Design, spread: Spread) -> tuple[float, ...]:
 
 
 def needed(design: Design, spread: Spread, effect: float) -> int | None:
-    """Repeats that tell an effect in the median cell with 80 % power; None if more than 10,000."""
+    """Repeats that tell an effect in the median cell with 80 % power, at least LEAST_PAIRS; None if more than 10,000."""
     test = design.faced() | {"prior_df": spread.prior_df}
-    return power.needed(_unit(spread.cov, design), float(np.median(spread.df)), effect, **test)
+    n = power.needed(_unit(spread.cov, design), float(np.median(spread.df)), effect, **test)
+    return None if n is None else max(n, LEAST_PAIRS)
 
 
 def needed_cov(design: Design, effect: float) -> float:
@@ -127,7 +139,7 @@ def needed_cov(design: Design, effect: float) -> float:
         )
 
     low, high = math.log(1e-5), math.log(10.0)
-    if not missing(low) > 0 > missing(high):
+    if design.repeats < LEAST_PAIRS or not missing(low) > 0 > missing(high):
         return math.nan
     return math.exp(float(scipy.optimize.brentq(missing, low, high, xtol=1e-4)))
 
@@ -170,12 +182,18 @@ class Promise:
             ]
         if self.change is None:
             return [
-                f"power: one repeat of each cell shows no spread, so no change can be told. {self._with_repeats()}"
+                f"power: {repeats} of each cell can tell no change in {self.metric}: at least {LEAST_PAIRS} are needed."
+                + (f" {self._with_repeats()}" if self.effect is not None else "")
             ]
         told = (
             f"power: {what} can tell a change of {percent(self.change)} or more (80 % power) in {self.metric}"
         )
-        lines = [f"{told}, between arms of this run, at {self._source()}"]
+        sides = (
+            "between arms of this run"
+            if design.has_arms
+            else "as far as repeats differ (runs of different nights differ by more)"
+        )
+        lines = [f"{told}, {sides}, at {self._source()}"]
         if self.noisiest is not None:
             lines.append(f"  in the noisiest cell, {self.noisiest[0]}: {percent(self.noisiest[1])}")
         if self.effect is not None:
@@ -185,8 +203,6 @@ class Promise:
 
     def _with_repeats(self) -> str:
         """The repeats that the asked change needs."""
-        if self.effect is None:
-            return "Use more repeats."
         most = self.needed is None or self.needed > MOST_REPEATS
         return f"A change of {percent(self.effect)} needs {f'more than {MOST_REPEATS}' if most else self.needed} repeats."
 
@@ -250,7 +266,7 @@ def held(stored: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[str]:
         told = [found for found in detectable(design, spread) if not math.isnan(found)]
         sentences.append(
             f"planned to tell {percent(each['change'])} in {each['metric']} with {count_of(design.repeats, 'repeat')} at CoV "
-            f"{percent(each['cov'])}; the spread was {percent(spread.cov)}: "
-            + (percent(float(np.median(told))) if told else "no change can be told")
+            f"{percent(each['cov'])}; the spread was {percent(spread.cov)}, which tells "
+            + (percent(float(np.median(told))) if told else "no change")
         )
     return sentences

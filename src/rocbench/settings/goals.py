@@ -29,6 +29,18 @@ Share = Annotated[float, BeforeValidator(percent_as_share), Field(gt=0, lt=10)]
 """Share, written 0.05 or 5%."""
 
 
+def _below_one(share: float) -> float:
+    if share >= 1:
+        raise ValueError(
+            f"{share:g} means {share:.0%}, but must be below 100%; write, for example, 3% or 0.03"
+        )
+    return share
+
+
+Change = Annotated[Share, AfterValidator(_below_one)]
+"""Relative change or spread below 100 %, written 0.03 or 3%."""
+
+
 def _result(name: str) -> str:
     """Return the name of a column that can be better or worse."""
     if better(name) is None:
@@ -57,9 +69,9 @@ class Until(Strict):
     """Repeat until the goal is reached, with one of two goals: at least 3 repeats, at most `max`. The repeats are looked at
     after 3, 4, 6, 8, 11, ...; intervals and verdicts hold although they decide when to end."""
 
-    interval_half_width: Share | None = None
+    interval_half_width: Change | None = None
     """Goal: half width of the 95 % interval of the mean, as a share of the mean: 2% for +-2 %."""
-    told: Share | None = None
+    told: Change | None = None
     """Goal of an ablation: every effect at a load level is better, worse or same, with this minimum effect."""
     max: int = Field(ge=3, le=1000)
     """Maximum number of repeats."""
@@ -78,11 +90,11 @@ class Until(Strict):
 class Power(Strict):
     """Power of the repeats: `bench plan` says which change they can tell, or how many repeats a change needs."""
 
-    effect: Share | None = None
+    effect: Change | None = None
     """Change that the repeats should tell, as a share: 3%."""
-    cov: Share | None = None
+    cov: Change | None = None
     """CoV of repeats. None: that of earlier runs of the same cells in the results folder."""
-    min_effect: Share = 0.02
+    min_effect: Change = 0.02
     """Minimum effect of the comparison, as in `bench compare --min-effect`."""
 
 

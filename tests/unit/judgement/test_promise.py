@@ -113,8 +113,26 @@ def test_words_of_a_plan():
     single = promised("output_throughput", Design(1, 24, 12, 48, paired=True), Spread.stated(0.01), 0.03)
     assert single.change is None
     assert single.lines() == [
-        "power: one repeat of each cell shows no spread, so no change can be told. A change of 3.0% needs 5 repeats."
+        (
+            "power: 1 repeat of each cell can tell no change in output_throughput: at least 3 are needed."
+            " A change of 3.0% needs 5 repeats."
+        )
     ]
+
+
+def test_no_promise_for_fewer_repeats_than_a_verdict_needs():
+    """Two pairs are "cannot tell" in every comparison, so no plan promises anything of them, or asks for them."""
+    quiet = Spread.stated(0.0001)
+    two = promised("output_throughput", Design(2, 24, 12, 48, paired=True), quiet, 0.05)
+    assert (two.change, two.needed, two.needed_cov) == (None, 3, None)
+
+
+def test_a_run_without_arms_is_not_promised_what_only_arms_tell():
+    """Two such runs are two nights, which differ by more than repeats do: the plan says so."""
+    (line,) = promised("output_throughput", Design(3, 24, 24, 96), Spread.stated(0.01)).lines()
+    assert "as far as repeats differ (runs of different nights differ by more)" in line
+    (line,) = promised("output_throughput", Design(3, 24, 12, 48), Spread.stated(0.01)).lines()
+    assert "between arms of this run" in line
 
 
 def test_a_promise_is_held_against_the_spread_that_came():
@@ -125,6 +143,6 @@ def test_a_promise_is_held_against_the_spread_that_came():
     assert sentence.startswith(
         f"planned to tell {100 * planned:.1f}% in output_throughput with 3 repeats at CoV 1.0%;"
     )
-    assert float(sentence.rpartition(": ")[2].rstrip("%")) > 100 * planned
+    assert float(sentence.rpartition("which tells ")[2].rstrip("%")) > 100 * planned
     assert held(stored, rows(0.01, n=1)) == []
     assert held([asdict(promised("output_throughput", DESIGN, None))], rows(0.01)) == []

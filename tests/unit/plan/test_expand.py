@@ -332,6 +332,20 @@ def test_a_plan_shows_every_value_at_any_width(
             assert text in shown
 
 
+def test_a_plan_lists_launches_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """Repeat by repeat, where servers start more than once: the arms of an ablation run A B, then B A."""
+    factors = {"max_num_seqs": [64, 128]}
+    plan = expand(models=["llama-3.1-405b"], factors=factors, repeats=8)
+    console.show_plan(plan)
+    said = " ".join(capsys.readouterr().out.split())
+    number = {group.server_id: str(n) for n, group in enumerate(plan.groups, start=1)}
+    launched = [number[launch.group.server_id] for launch in plan.launches]
+    pairs = [" ".join(launched[i : i + 2]) for i in range(0, 12, 2)]
+    assert f"launches in order, a repeat between semicolons: {'; '.join(pairs)}; ..." in said
+    console.show_plan(expand(models=["llama-3.1-405b"], repeats=8))
+    assert "launches in order" not in capsys.readouterr().out
+
+
 def test_a_plan_prints_the_configured_command(capsys: pytest.CaptureFixture[str]) -> None:
     """What will be started, where that is not `vllm`; a simulated server's own start is not shown."""
     for kind, program in (("process", "/opt/env/bin/vllm"), ("simulated", "vllm")):

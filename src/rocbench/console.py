@@ -302,8 +302,10 @@ def _search_result(result: Mapping[str, Any]) -> str:
         best += f", capacity below {result['failed']:g}"
     axes = ",".join(f"{axis}={render.plain(value)}" for axis, value in result["axes"].items())
     name = f"{result['model']}{'@' if axes else ''}{axes}/{result['workload']}"
-    said = "; ".join((result["why"], *result.get("notes", ()), f"{result['measurements']} measurements"))
-    return f"search {name}: {limits}: {best} ({said})"
+    counted = count_of(result["measurements"], "measurement")
+    said = [result["why"], *result.get("notes", ())]
+    said += [] if counted in result["why"] else [counted]
+    return f"search {name}: {limits}: {best} ({'; '.join(said)})"
 
 
 def _float(value: Any) -> float | None:

@@ -58,7 +58,10 @@ def rate(series: int) -> str:
         if series > 1
         else ""
     )
-    return f"a series without a change is told one with at most {100 * trend.RATE:.0f} % probability in 100 mornings{several}"
+    return (
+        f"a series without a change is told one with at most {100 * trend.RATE:.0f} % probability in 100 mornings"
+        f" ({100 * trend.SLOW_RATE:.0f} % if its level wanders for many nights under independent noise){several}"
+    )
 
 
 def sight(series: Values, *, seed: int = 0) -> Sight:

@@ -266,7 +266,7 @@ def held(stored: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[str]:
         told = [found for found in detectable(design, spread) if not math.isnan(found)]
         sentences.append(
             f"planned to tell {percent(each['change'])} in {each['metric']} with {count_of(design.repeats, 'repeat')} at CoV "
-            f"{percent(each['cov'])}; the spread was {percent(spread.cov)}, which tells "
+            f"{percent(each['cov'])}; the spread was {percent(spread.cov)}, enough to tell "
             + (percent(float(np.median(told))) if told else "no change")
         )
     return sentences

@@ -143,6 +143,6 @@ def test_a_promise_is_held_against_the_spread_that_came():
     assert sentence.startswith(
         f"planned to tell {100 * planned:.1f}% in output_throughput with 3 repeats at CoV 1.0%;"
     )
-    assert float(sentence.rpartition("which tells ")[2].rstrip("%")) > 100 * planned
+    assert float(sentence.rpartition("enough to tell ")[2].rstrip("%")) > 100 * planned
     assert held(stored, rows(0.01, n=1)) == []
     assert held([asdict(promised("output_throughput", DESIGN, None))], rows(0.01)) == []

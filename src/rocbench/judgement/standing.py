@@ -62,7 +62,7 @@ class Standing:
     n: int
     """Number of measurements that describe the server."""
     distance: float
-    """Estimated distance to the nearest limit (`Limit.distance`), not rising with the level."""
+    """Estimated distance to the nearest limit (`Limit.distance`), in the unit of the noisiest limit; not rising with the level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def curve(trials: Iterable[Trial], limits: Sequence[Limit], *, whole: bool) -> C
     over = {level for level, each in levels.items() if any(t.overloaded for t in each)}
     sound = [level for level in levels if told[level]]
     passes, fails, nearest = set(sound) - over, set[float](), dict.fromkeys(sound, FAR)
-    noises = [Noise(0.0, 0.0)]
+    found: list[tuple[Noise, dict[float, float]]] = []
     for limit in limits:
         known = {
             level: [limit.distance(v) for t in told[level] if (v := t.figures.get(limit.metric)) is not None]
@@ -143,11 +143,13 @@ def curve(trials: Iterable[Trial], limits: Sequence[Limit], *, whole: bool) -> C
         distances = [known[level] for level in ordered]
         least = [t.least.get(limit.metric, 0.0) for level in ordered for t in told[level]]
         noise, shown = _shown(limit, distances, statistics.median(least))
-        noises.append(noise)
         passes -= {level for level, met in zip(ordered, shown.passes, strict=True) if not met}
         fails |= {level for level, missed in zip(ordered, shown.fails, strict=True) if missed}
         means = evidence.isotonic(distances)
-        nearest |= {level: min(nearest[level], float(d)) for level, d in zip(ordered, means, strict=True)}
+        found.append((noise, dict(zip(ordered, means.tolist(), strict=True))))
+    top = max((noise for noise, _ in found), key=lambda n: (n.df > 0, n.sd), default=Noise(0.0, 0.0))
+    for noise, away in found:
+        nearest |= {level: min(nearest[level], _comparable(d, noise, top)) for level, d in away.items()}
     fails |= {level for level in over if not told[level]}
     rates = None if whole else served(_services(levels), over)
     if rates is not None:
@@ -163,7 +165,16 @@ def curve(trials: Iterable[Trial], limits: Sequence[Limit], *, whole: bool) -> C
         )
         for level, each in levels.items()
     ]
-    return Curve(tuple(standings), max(noises, key=lambda n: (n.df > 0, n.sd)), rates)
+    return Curve(tuple(standings), top, rates)
+
+
+def _comparable(distance: float, noise: Noise, top: Noise) -> float:
+    """A distance from a limit in the unit of the noisiest limit: a share has another scale than a latency."""
+    if noise is top or not noise.df:
+        return distance
+    if not noise.sd:
+        return math.copysign(FAR, distance) if distance else 0.0
+    return max(-FAR, min(FAR, distance * top.sd / noise.sd))
 
 
 def _shown(limit: Limit, distances: Sequence[Sequence[float]], least: float) -> tuple[Noise, Shown]:

@@ -179,3 +179,29 @@ def test_answers_above_the_truth_are_rare(shape):
         covered += good and (step.failed is None or shape(step.failed) > 1)
     assert above <= 3
     assert covered >= 22
+
+
+def test_a_share_and_a_latency_are_searched_together():
+    """A limit on goodput lies within 0.1 of any share: next to a p99 with a CoV of 20 %, 29 of 100 searches had no answer."""
+    limits = (Limit("p99_ttft_ms", "<=", 1000.0), Limit("goodput_share", ">=", 0.9))
+    search = Search(slo={"p99_ttft_ms": 1000.0, "goodput_share": 0.9})
+    rng = np.random.default_rng(4)
+    answers = []
+    for _ in range(15):
+        trials: list[Trial] = []
+        while (step := next_step(trials, limits, search, whole=True)).level is not None:
+            users, z = step.level, rng.standard_normal()
+            good = 1 / (1 + math.exp((users - 280) / 25))
+            trials.append(
+                Trial(
+                    users,
+                    {
+                        "p99_ttft_ms": 1000 * (users / 300) ** 2 * math.exp(0.2 * z - 0.02),
+                        "goodput_share": min(1.0, max(0.0, good + 0.12 * z * good * (1 - good))),
+                    },
+                )
+            )
+        answers.append(step.best)
+    assert None not in answers
+    assert max(answers) <= 225  # goodput is 90 % there
+    assert np.median(answers) > 180

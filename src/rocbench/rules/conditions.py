@@ -59,7 +59,13 @@ class Condition:
 
     def holds(self, view: View) -> bool | None:
         """True, False, or None if an unknown fact decides."""
-        return all_hold(check(view) for _, check in self.checks)
+        unknown = False
+        for _, check in self.checks:  # as all_hold, in half of its time
+            answer = check(view)
+            if answer is False:
+                return False
+            unknown |= answer is None
+        return None if unknown else True
 
     def unknown(self, view: View) -> list[str]:
         """The keys that are undecided because a fact is unknown."""
@@ -212,6 +218,8 @@ def _text_test(key: str, raw: Any, choices: Iterable[str]) -> Test:
     known = list(choices)
     if known and not any(fnmatchcase(choice, raw) for choice in known):
         raise ConditionError(key, f"cannot be {raw!r}{nearest(raw, known)}")
+    if not any(sign in raw for sign in "*?["):
+        return lambda value: str(value) == raw
     return lambda value: fnmatchcase(str(value), raw)
 
 

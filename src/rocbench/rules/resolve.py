@@ -111,7 +111,9 @@ def _defaults(state: State) -> Iterator[tuple[str, Setting]]:
         return
     last = state.table.names.releases[-1]
     assumed = state.facts.vllm is not None and newer(state.facts.vllm, state.table.names)
-    undecided = {f.name for rule in state.rules if state.holds(rule) is None for f in rule.fills}
+    undecided = {
+        fill.name for rule in state.rules if rule.fills and state.holds(rule) is None for fill in rule.fills
+    }
     for default in state.table.defaults:
         held = state.find(default.flag)
         if default.platform not in {"any", state.facts.platform} or (held and held.value is not None):

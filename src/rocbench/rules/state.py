@@ -43,6 +43,8 @@ class State:
     defaults: dict[str, Setting] = field(default_factory=dict)
     """Pinned defaults, known once rules have filled in their settings."""
     facts: Facts = None  # type: ignore[assignment]
+    gathered: tuple[dict[str, Any], ...] = ()
+    """The flags, variables and defaults that the facts come from."""
     rules: tuple[Rule, ...] = ()
     """The rules that cover this platform and version, or may cover it."""
 
@@ -51,13 +53,15 @@ class State:
         self.rules = tuple(rule for rule in self.table.rules if rule.covers(platform, vllm) is not False)
 
     def update_facts(self) -> None:
-        """Gather the facts again, from the current settings."""
-        self.facts = gather(
-            self.subject,
+        """Gather the facts again, if the current settings are others."""
+        given = (
             {name: s.value for name, s in self.flags.items() if s.value is not None},
             {name: s.value for name, s in self.env.items() if s.value is not None},
             {name: s.value for name, s in self.defaults.items()},
         )
+        if given != self.gathered:
+            self.facts = gather(self.subject, *given)
+            self.gathered = given
 
     def fact(self, name: str) -> Any:
         """A fact; None if unknown."""
@@ -86,7 +90,10 @@ class State:
 
     def holds(self, rule: Rule) -> bool | None:
         """True if a rule applies by platform, version and condition; None if undecided."""
-        return all_hold((rule.covers(self.facts.platform, self.facts.vllm), rule.when.holds(self)))
+        answer = rule.when.holds(self)
+        if answer is False:
+            return False
+        return all_hold((rule.covers(self.facts.platform, self.facts.vllm), answer))
 
     def assumed(self, rule: Rule) -> str:
         """A remark on a rule whose range is open to this version, which was not read; empty for all others."""

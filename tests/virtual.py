@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,6 @@ from rocbench.report.live import PlainScreen
 from rocbench.server.spec import RunningServer, ServerSpec
 from rocbench.settings.schema import Sweep
 from rocbench.sim import calibration, predict
-from rocbench.store import folder as run_folder
 from rocbench.store.folder import RunFolder
 
 SMALL: dict[str, Any] = {
@@ -60,7 +60,7 @@ class World:
     starts: list[str] = field(default_factory=list)
     """Folders of the servers that were started."""
     joined: bool = False
-    """Join the tables after each cell, as a real run does; else at the end, which is quicker."""
+    """Write the tables after each cell, as a real run does; else at the end, which is quicker."""
     runs: list[tuple[str, int, bool]] = field(default_factory=list)
     """Level, repeat and discarded of every measurement, in order."""
     prompts: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ def bench(
             (measure, "session", _session(out.name)),
             (measure, "cell", _cell(world)),
             (run.orphans, "find", lambda: ()),
-            (run_folder, "REBUILD_BYTES", run_folder.REBUILD_BYTES if world.joined else 0),
+            (RunFolder, "write_cell", partialmethod(RunFolder.write_cell, tables=world.joined)),
         ):
             stack.enter_context(patch.object(target, name, value))
         return run.run_plan(plan, given, _Silent())

@@ -235,7 +235,7 @@ def show_summary(table: pd.DataFrame, origins: Iterable[str]) -> None:
     show_warnings(origins)
     keys = [str(name) for name in table.columns[: list(table.columns).index("metric")]]
     shown = render.varying(table, keys) or keys[:1]
-    _show_text(
+    show_text(
         [*map(_heading, shown), "metric", "mean", "95 % interval", "CoV", "n", "requests", "note"],
         [
             [
@@ -259,7 +259,7 @@ def _heading(column: str) -> str:
     return column.removeprefix("axis.")
 
 
-def _show_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table that breaks no word: long rows continue on further lines."""
     print(plaintable.text_table(header, rows, out().width))
 
@@ -276,7 +276,7 @@ def show_capacity(cells: pd.DataFrame, searches: Sequence[Mapping[str, Any]], ga
     say(
         f"saturation: smallest load above which doubling the load raises output throughput by less than {gain:.0%}"
     )
-    _show_text(
+    show_text(
         [*map(_heading, shown), "levels", "peak tok/s", "saturation", "95 % interval", "note"],
         [
             [

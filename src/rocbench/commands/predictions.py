@@ -86,7 +86,8 @@ def show_intervals(rows: Sequence[Row]) -> None:
 
     table = predicted.table(rows)
     if table.rows:
-        console.show_rows(table.header, table.rows, table.title)
+        console.say(f"{table.title}:")
+        console.show_text(table.header, table.rows)
     for note in predicted.notes(rows):
         console.say(note)
 

@@ -132,7 +132,12 @@ def _cell(point: Point, rows: Sequence[Row], shown: TableColumn) -> str:
 
 
 def _spread(point: Point, column: str) -> str:
-    """`1.2 %` between repeats, `≥0.8 %` within the window of a single one, `≥?` if that has no upper end."""
+    """`1.2 %` between repeats, `≥0.8 %` within the window of a single one, `≥?` if that has no upper end.
+
+    None for predicted rows: how their repeats differ says nothing of how far the prediction is from a measurement.
+    """
+    if any(row.origin == "predicted" for row in point.rows):
+        return units.ABSENT
     interval = point.interval(column)
     if interval.n > 1:
         return units.percent(interval.relative_half_width)

@@ -312,3 +312,19 @@ def test_a_summary_of_both_loops_has_neither_nan_nor_decimals(capsys, monkeypatc
         ["16", "-", "output_throughput"],
         ["-", "16", "output_throughput"],
     ]
+
+
+@pytest.mark.parametrize(("predicted", "shown"), [(False, True), (True, False)])
+def test_the_repeats_of_a_prediction_have_no_interval(predicted, shown):
+    """How they differ says nothing of the distance to a measurement; that has prediction intervals of its own."""
+    rows = [
+        Row(
+            {"run_id": "r", "cell_id": "c", "repeat": n, "key": "m/w/c4", "model": "m", "workload": "w"}
+            | {"concurrency": 4, "load_shape": "closed", "valid": True, "output_throughput": 100.0 + n}
+            | {"simulated": True, "predicted": predicted}
+        )
+        for n in (1, 2, 3)
+    ]
+    out = io.StringIO()
+    endtable.show(rows, Console(file=out, width=100))
+    assert ("±" in out.getvalue()) == shown

@@ -63,7 +63,7 @@ class Comparison:
     """Key columns, then metric, n_a, n_b (repeats), mean_a, mean_b, cov_a, cov_b, effect, low, high, p, low_within,
     high_within (the interval by the repeats alone, too narrow if levels above them vary), design, unit, units (pairs, or nights
     of the smaller side), past_nights, unit_sd, unit_df, pooling (degrees of freedom that a further unit adds), repeat_sd, repeat_df (of a
-    difference of one repeat of each side), correlation (of successive pairs),
+    difference of one repeat of each side), correlation (of successive units),
     effective_units, noise (what is odd about it), dropped_a,
     dropped_b (invalid rows left out), unknown_a, unknown_b (rows of unknown validity), note (why there is no interval),
     p_holm, verdict, n_needed (units)."""
@@ -285,16 +285,19 @@ def _lines(
                 line[f"unknown_{side}"] = sum(row.valid is None for row in used)
             line["note"] = _note(line, found[c][metric])
             lines.append(line)
-    return lines, how, _name_noise(lines, found, settings)
+    return lines, how, _name_noise(lines, found, how, settings)
 
 
-def _name_noise(lines: list[Line], found: Sequence[Mapping[str, Found]], settings: Settings) -> list[str]:
+def _name_noise(
+    lines: list[Line], found: Sequence[Mapping[str, Found]], how: Design, settings: Settings
+) -> list[str]:
     """Add to each line what is odd about its noise; return a text for each kind, with its first example."""
     known: dict[int, list[Oddity]] = {}
     kinds: dict[str, dict[Oddity, None]] = {}
     for line, each in zip(lines, (cell[m] for cell in found for m in settings.metrics), strict=True):
         if id(each.series) not in known:
-            more = successive(each.correlation, line["units"], each.inflation)
+            plural = "pairs" if how.paired else how.plural
+            more = successive(each.correlation, line["units"], each.inflation, plural)
             known[id(each.series)] = [*oddities(line["metric"], each.series), *([more] if more else [])]
         line["noise"] = "; ".join(odd.kind for odd in known[id(each.series)])
         for odd in known[id(each.series)]:

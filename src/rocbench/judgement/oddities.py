@@ -159,12 +159,14 @@ def _outliers(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     )
 
 
-def successive(correlation: float, units: int, inflation: float) -> Oddity | None:
-    """Successive pairs that are alike, and cost pairs: `inflation` is the factor of the variance of their mean."""
+def successive(correlation: float, units: int, inflation: float, plural: str = "pairs") -> Oddity | None:
+    """Successive units that are alike, and cost units: `inflation` is the factor of the variance of their mean."""
     if inflation < 1.05:
         return None
     return Oddity(
         "serial correlation",
-        f"successive pairs are alike (correlation {correlation:.1f}): {units} pairs count as {units / inflation:.1f}",
-        "leave more time between repeats, or restart the server",
+        f"successive {plural} are alike (correlation {correlation:.1f}): {units} {plural} count as {units / inflation:.1f}",
+        "leave more time between repeats, or restart the server"
+        if plural == "pairs"
+        else "alternate the sides, or measure both in one run",
     )

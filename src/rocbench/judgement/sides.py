@@ -165,18 +165,22 @@ def _unpaired(
     figures: dict[str, Figures], design: Design, patterns: dict[str, Pattern | None]
 ) -> dict[str, Found]:
     found = {}
+    alike = _alike(figures, design)
     for metric, each in figures.items():
         means = [_unit_means(side) for side in each.sides]
-        together: list[list[FloatArray]] = []
-        for own, before in zip(each.sides, each.past, strict=True):
-            # The first group may be empty: no past night may be of tonight's vLLM version.
-            together += [[*(before[0] if before else ()), *own], *before[1:]]
+        together = _together(each)
         groups = [_unit_means(group) for group in together]
         noise = [spread.noise_within(side, patterns[metric]) for side in each.sides]
         scattered = [unit for group in together if len(group) > 1 for unit in group]
         fewer = [spread.shortage(side, scattered or side, patterns[metric]) for side in each.sides]
         difference = spread.two_samples(
-            means[0], means[1], groups, (noise[0], noise[1]), patterns[metric], (fewer[0], fewer[1])
+            means[0],
+            means[1],
+            groups,
+            (noise[0], noise[1]),
+            patterns[metric],
+            (fewer[0], fewer[1]),
+            alike,
         )
         if design.in_sequence:
             difference = _with_drift(difference, each)
@@ -190,12 +194,43 @@ def _unpaired(
             _repeats(each, patterns[metric]),
             each.linear,
             missing,
-            stats.NAN,
-            1.0,
+            alike.correlation,
+            max(alike.inflation),
             nights_seen,
             tuple(unit for side in each.sides for unit in side),
         )
     return found
+
+
+def _together(figures: Figures) -> list[list[FloatArray]]:
+    """Groups of units with the same true figures, in the order of time: each side's with its past."""
+    groups: list[list[FloatArray]] = []
+    for own, before in zip(figures.sides, figures.past, strict=True):
+        # The first group may be empty: no past night may be of tonight's vLLM version.
+        groups += [[*(before[0] if before else ()), *own], *before[1:]]
+    return groups
+
+
+def _alike(figures: dict[str, Figures], design: Design) -> spread.Alike:
+    """What it costs that successive nights are alike.
+
+    Only what a night does to one cell alone can show it: what it does to all cells is one short series. A side of one
+    night is as far from the other as nights are.
+    """
+    if design.unit == "repeat":
+        return spread.Alike()
+    series = [
+        spread.rest(_unit_means(group))
+        for each in figures.values()
+        for group in _together(each)
+        if len(group) > 1
+    ]
+    rho, error = serial.correlation(series)
+    behind = [len(each) for each in series]
+    a, b = (
+        serial.inflation(rho, error, len(side), behind) if len(side) > 1 else 1.0 for side in design.units
+    )
+    return spread.Alike(rho, (a, b), serial.freedom(rho, error) if max(a, b) > 1 else 1.0)
 
 
 def _missing_nights(design: Design, past: int, freedom: int) -> str:

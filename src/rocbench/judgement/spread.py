@@ -217,6 +217,17 @@ def paired(differences: FloatArray, pattern: Pattern | None = None, inflation: f
     return Difference(means(differences), unit.variance * inflation / np.maximum(counts, 1), unit.df, unit)
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What it costs the means of two sides that successive units are alike."""
+
+    correlation: float = stats.NAN
+    inflation: tuple[float, float] = (1.0, 1.0)
+    """Factor of the variance of each side's mean."""
+    freedom: float = 1.0
+    """Factor of the degrees of freedom."""
+
+
 def two_samples(
     a: FloatArray,
     b: FloatArray,
@@ -224,6 +235,7 @@ def two_samples(
     noise: tuple[Noise, Noise],
     pattern: Pattern | None = None,
     fewer: tuple[Noise, Noise] | None = None,
+    alike: Alike | None = None,
 ) -> Difference:
     """mean(b) - mean(a) of units that are not paired.
 
@@ -234,10 +246,13 @@ def two_samples(
         noise: what the repeats within a unit say of each side: a side noisier than the other has a larger error.
         pattern: how unequal the cells are.
         fewer: what each side's units scatter more than those of `groups`, because they have fewer repeats (`shortage`).
+        alike: what it costs that successive units are alike.
     """
     unit = scatter(groups, pattern)
     n_a, n_b = (np.maximum(np.sum(~np.isnan(side), axis=0), 1) for side in (a, b))
-    error2, df = unit.variance / n_a + unit.variance / n_b, unit.df
+    alike = alike or Alike()
+    error2 = unit.variance * (alike.inflation[0] / n_a + alike.inflation[1] / n_b)
+    df = np.maximum(unit.df * alike.freedom, 1.0)
     noise_a, noise_b = noise
     above = [noise_a.above(noise_b), noise_b.above(noise_a)]
     if fewer is not None:

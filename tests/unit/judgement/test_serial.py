@@ -39,6 +39,21 @@ def test_a_mean_of_ar_repeats_is_as_uncertain_as_said():
     assert serial.inflation(rho, 0.0, n) == pytest.approx(y.mean(axis=0).var() / naive, rel=0.05)
 
 
+def test_series_of_different_lengths_are_pooled():
+    """Seven nights of one side and three of the other show the correlation together."""
+    found = np.mean(
+        [serial.correlation([ar(0.6, 7, 48, seed), ar(0.6, 3, 48, seed + 100)])[0] for seed in range(60)]
+    )
+    assert found == pytest.approx(0.6, abs=0.08)
+
+
+def test_a_mean_of_few_is_judged_by_a_variance_of_many():
+    """The spread of a long series is nearly the true one, so that the mean of three needs a smaller factor."""
+    assert 1 < serial.inflation(0.6, 0.0, 3, [30]) < serial.inflation(0.6, 0.0, 3)
+    assert serial.freedom(0.6, 0.0) == pytest.approx(0.64 / 1.36)
+    assert serial.freedom(0.1, 0.2) == 1.0
+
+
 @pytest.mark.parametrize(("rho", "error"), [(math.nan, math.nan), (0.1, 0.2), (-0.5, 0.1)])
 def test_what_is_not_shown_costs_nothing(rho, error):
     """Unknown, uncertain or negative correlation leaves the interval as it is."""

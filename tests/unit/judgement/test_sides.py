@@ -95,3 +95,37 @@ def test_a_night_with_fewer_repeats_than_the_past_scatters_more():
     width, known = ((each["high"] - each["low"]).mean() / 2 for each in (few, alike))
     assert 0.04 < width < 0.12  # 2 standard deviations of a difference of two repeats are 5.7 %
     assert 0.5 < width / known < 2
+
+
+def blocks(rho: float, seed: int) -> Comparison:
+    """Five nights of one side, then five of the other; each cell wanders from night to night by itself."""
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(0, 0.015, 12)]
+    for _ in range(9):
+        noise.append(rho * noise[-1] + np.sqrt(1 - rho**2) * rng.normal(0, 0.015, 12))
+    frame = pd.DataFrame(
+        {
+            "run_id": f"r{night}",
+            "cell_id": f"{night // 5}-{cell}",
+            "repeat": 1,
+            "model": "m",
+            "concurrency": 2**cell,
+            "started_at": f"2026-11-{1 + night:02d}T20:{cell:02d}:00+00:00",
+            "valid": True,
+            "output_throughput": 1000 * np.exp(noise[night][cell]),
+        }
+        for night in range(10)
+        for cell in range(12)
+    )
+    first = frame["run_id"].isin([f"r{night}" for night in range(5)])
+    return compare(frame[first], frame[~first], ONE)
+
+
+def test_nights_that_are_alike_count_as_fewer():
+    """With AR(1) 0.9 from night to night most intervals hold, and the cause is named; nights that differ freely cost nothing."""
+    alike, free = ([blocks(rho, seed) for seed in range(8)] for rho in (0.9, 0.0))
+    held = [(each.table["low"] <= 0) & (each.table["high"] >= 0) for each in alike]
+    assert np.mean(held) > 0.85
+    assert any("successive nights are alike" in note for each in alike for note in each.notes)
+    assert np.median([each.table["effective_units"].min() for each in free]) > 4.5
+    assert np.median([each.table["effective_units"].max() for each in alike]) < 2

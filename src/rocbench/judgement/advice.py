@@ -96,9 +96,10 @@ def _detectable(sd: float, df: float, cells: float, n: int, tests: int, settings
 def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Settings) -> str:
     fewest = min(map(len, design.units))
     text = _wide(rows, len(table), settings, what=units_of(design), fewest=fewest, paired=design.paired)
-    if design.paired or design.unit == "repeat" or not (promised := _interleaved(table, settings)):
+    if design.paired or design.unit == "repeat":
         return text
-    return f"{text}; or both sides in one run (a sweep with `factors`): {LEAST_PAIRS} repeats{promised}"
+    told = f"{LEAST_PAIRS} repeats{_interleaved(table, settings)}"
+    return f"{text}; or both sides in one run (a sweep with `factors`), so that the {design.level} cancels: {told}"
 
 
 def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:

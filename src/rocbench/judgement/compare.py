@@ -335,8 +335,7 @@ def _judge(found: Found, values: tuple[list[float], list[float]], how: Design, s
         "unit_sd": found.unit_sd,
         "unit_df": found.unit_df,
         "pooling": found.pooling,
-        "repeat_sd": found.repeat_sd
-        * math.sqrt(min(len(x) / max(len(how.units[0]), 1), len(y) / max(len(how.units[1]), 1))),
+        "repeat_sd": found.repeat_sd,
         "repeat_df": found.repeat_df,
         "correlation": found.correlation,
         "effective_units": min(map(len, how.units)) / found.inflation,

@@ -31,7 +31,7 @@ class Found:
     within: Difference
     """The same judged by the repeats alone: too sure, because it leaves out the levels above them."""
     repeats: spread.Scatter
-    """The variance of a difference of two units by their repeats alone, without any drift."""
+    """The variance of a difference of one repeat of each side, without any drift."""
     linear: tuple[bool, ...]
     """True for a cell in which a figure is 0 and has no logarithm."""
     missing: str
@@ -62,7 +62,7 @@ class Found:
 
     @property
     def repeat_sd(self) -> float:
-        """Standard deviation of a difference of two units by their repeats alone."""
+        """Standard deviation of a difference of one repeat of each side."""
         return math.sqrt(float(self.repeats.variance[self.cell]))
 
     @property
@@ -262,8 +262,9 @@ def _within(figures: Figures, design: Design, pattern: Pattern | None) -> Differ
 
 
 def _repeats(figures: Figures, pattern: Pattern | None) -> spread.Scatter:
-    """The variance of a difference of two units by their repeats alone."""
-    a, b = (spread.noise_within(side, pattern) for side in figures.sides)
+    """The variance of a difference of one repeat of each side; a side without repeats is taken to vary as the other."""
+    a, b = (spread.noise_of_repeats(side, pattern) for side in figures.sides)
+    a, b = a.or_else(b), b.or_else(a)
     variance, df = spread.added(a.variance, a.df, b.variance, b.df)
     return spread.Scatter(variance, df, df, np.ones_like(df), stats.NAN)
 

@@ -279,6 +279,11 @@ class Noise:
     variance: FloatArray
     df: FloatArray
 
+    def or_else(self, other: Noise) -> Noise:
+        """This side, and the other where this one is unknown."""
+        unknown = np.isnan(self.variance)
+        return Noise(np.where(unknown, other.variance, self.variance), np.where(unknown, other.df, self.df))
+
     def above(self, other: Noise) -> Noise:
         """What this side has more than the other; 0 where it has less, or where one of them is unknown."""
         more = np.nan_to_num(np.maximum(self.variance - other.variance, 0.0))
@@ -293,7 +298,13 @@ class Noise:
 
 
 def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) -> Noise:
-    """The variance of units' means by their repeats, shrunk over cells; NaN if no unit has two repeats.
+    """The variance of units' means by their repeats: `noise_of_repeats` over the repeats of a unit."""
+    noise = noise_of_repeats(units, pattern)
+    return Noise(noise.variance * _inverse(units), noise.df)
+
+
+def noise_of_repeats(units: Sequence[FloatArray], pattern: Pattern | None = None) -> Noise:
+    """The variance of one repeat within units, shrunk over cells; NaN if no unit has two repeats.
 
     Args:
         units: each of shape (repeats, cells), NaN where absent.
@@ -312,7 +323,7 @@ def noise_within(units: Sequence[FloatArray], pattern: Pattern | None = None) ->
     elif known.any():
         variance[known], freedom[known] = np.sum(whole, axis=0)[known] / df[known], df[known]
     # Half the degrees of freedom: the part that all cells share is known from the few repeats alone.
-    return Noise(variance * _inverse(units), np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
+    return Noise(variance, np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
 
 
 def _inverse(units: Sequence[FloatArray]) -> FloatArray:

@@ -77,7 +77,14 @@ def test_nights_that_differ_too_much_are_told_to_interleave():
     said = advice.lines(result.table, result.design, ONE)
     assert "past nights" in said[0]
     assert "nights of each side" in said[1]
-    assert "both sides in one run (a sweep with `factors`): 3 repeats would tell about" in said[1]
+    assert (
+        "in one run (a sweep with `factors`), so that the night cancels: 3 repeats would tell about"
+        in said[1]
+    )
+    single = a.groupby("cell_id").head(1)
+    result = compare(single, b, ONE, history=past)
+    said = advice.lines(result.table, result.design, ONE)
+    assert "so that the night cancels: 3 repeats would tell about" in said[1]  # by the other side's repeats
 
 
 def test_pairs_that_would_never_decide_are_told_what_ten_show():

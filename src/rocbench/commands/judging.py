@@ -364,15 +364,21 @@ def _switch(level: bool) -> str:
     return "on" if level else "off"
 
 
+def _sorted(levels: Mapping[str, Any]) -> list[str]:
+    """Return levels in order: numbers by their size, others by their text."""
+    numbers = all(isinstance(value, int | float) for value in levels.values())
+    return sorted(levels, key=levels.__getitem__ if numbers else None)
+
+
 def _two(frame: pd.DataFrame, name: str, planned: Levels) -> list[str]:
     """Return the two levels of an arm, base first.
 
     Raises:
         InputError: the rows do not have exactly two levels.
     """
-    present = {str(level) for level in frame[name]}
+    present = {str(level): level for level in frame[name]}
     known = [_switch(v) if isinstance(v, bool) else str(v) for v in planned.get(name, ())]
-    levels = known if present == set(known) else sorted(present)
+    levels = known if present.keys() == set(known) else _sorted(present)
     if len(levels) != 2:
         raise InputError(
             f"{name} has {len(levels)} levels here: {', '.join(levels)}",

@@ -402,7 +402,8 @@ def _settle_spread(rows: list[Line], alpha: float) -> None:
         spread = stats.Spread(
             row["sd_ratio"], row["sd_low"], row["sd_high"], row.pop("p_f"), row["p_brown_forsythe"]
         )
-        row["spread"] = decide_spread(spread, p, alpha)
+        unsampled = row["note"] not in {"", NO_BASE, FEW}
+        row["spread"] = "cannot tell" if unsampled else decide_spread(spread, p, alpha)
 
 
 def _unnamed_axes(rows: list[Row], levels: Sequence[str], factors: Levels) -> list[str]:

@@ -118,7 +118,8 @@ def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
     if len(noisy):
         fewest = int(noisy["n"].min())
         found.append(_wide(noisy, len(table), settings, what="repeats", fewest=fewest, paired=True))
-    spreads, repeats = int((table["spread"] == "cannot tell").sum()), int(table["n"].min())
+    open_ = table[(table["spread"] == "cannot tell") & table["note"].isin(["", FEW])]
+    spreads, repeats = len(open_), int(open_["n"].min()) if len(open_) else 0
     if spreads and repeats < ENOUGH_FOR_SPREADS:
         found.append(
             f"variability cannot be told ({spreads} of {len(table)}) from {units.count_of(repeats, 'repeat')}:"

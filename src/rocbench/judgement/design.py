@@ -72,6 +72,8 @@ class Design:
 
     def describe(self) -> str:
         """The design as text: `3 pairs of server starts`, `1 night against 1`."""
+        if self.missing == ONE_START:
+            return "1 server start against 1"
         a, b = map(len, self.units)
         return count_of(a, self.unit, self.plural) + ("" if self.paired else f" against {b}")
 

@@ -238,6 +238,7 @@ def test_arms_on_one_server_start_each_cannot_tell(runs, why):
     (row,) = result.table.to_dict("records")
     assert row["verdict"] == "cannot tell"
     assert why in row["note"]
+    assert row["spread"] == "cannot tell"
     assert "what would help most: `factors`" in render.ablation(result)
     started = frame.assign(server_id=[f"{a}{r}" for a, r in zip(frame["axes"], frame["repeat"], strict=True)])
     assert ablate(started, AITER, ONE).table.iloc[0]["verdict"] == "better"

@@ -43,6 +43,7 @@ def test_one_start_each_shows_no_variation():
     """Three repeats on one server are one start."""
     found = design(*arms("ababab", server=lambda arm, _repeat: f"01-{arm}"))
     assert found.missing == "each side ran on one server start"
+    assert found.describe() == "1 server start against 1"
 
 
 def test_a_server_that_starts_in_every_repeat_may_keep_its_name():

@@ -21,7 +21,10 @@ from rocbench.settings.schema import Checkpoint, Length, Load, ModelProfile, Wor
 from rocbench.verdict.evidence import Evidence
 from rocbench.verdict.judge import judge
 
-TABLE = yaml.safe_load((Path(__file__).parents[1] / "fixtures" / "published_parameters.yaml").read_text())
+TABLE = yaml.load(
+    (Path(__file__).parents[1] / "fixtures" / "published_parameters.yaml").read_text(),
+    Loader=yaml.CSafeLoader,
+)
 CONFIGS = [model["config"] for model in TABLE] + [published.config(name) for name in published.MODELS]
 WORDS = st.sampled_from(
     "layer layers expert experts head heads size pattern dim width rank block period ratio".split()

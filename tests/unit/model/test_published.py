@@ -12,7 +12,10 @@ from rocbench.model.architecture import from_config
 from rocbench.physics import kv
 from rocbench.physics.layout import Layout
 
-TABLE = yaml.safe_load((Path(__file__).parents[2] / "fixtures" / "published_parameters.yaml").read_text())
+TABLE = yaml.load(
+    (Path(__file__).parents[2] / "fixtures" / "published_parameters.yaml").read_text(),
+    Loader=yaml.CSafeLoader,
+)
 
 
 def within(computed: float, published: float, rounded: float) -> bool:

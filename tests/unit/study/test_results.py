@@ -8,7 +8,7 @@ from rocbench.study.agreement import PredictedLevel
 from rocbench.tables.row import Row
 from studycases import part, study
 
-REPLAY, CORRECTED = part("replay-ablation-0.14.1"), part("corrected-ablation-0.14.1")
+REPLAY = "replay-ablation-0.14.1"
 
 
 def row(users, aiter, total, **more):
@@ -36,7 +36,7 @@ ROWS = [row(100, arm, total) for arm, total in (("off", 99.0), ("off", 101.0), (
 def test_void_figures_of_a_replay_are_shown_as_void():
     """Each level with its codes; AITER off and on beside one another; a failed server has none."""
     failed = row(200, "on", 0.0, output_throughput=None, reasons="server_failed")
-    levels, arms = results.void(study().study, [(REPLAY, [*ROWS, failed])])
+    levels, arms = results.void(study().study, [(part(REPLAY), [*ROWS, failed])])
     assert len(levels.rows) == len(levels.bad) == 2
     assert all(cells[-1] == "VOID: too_few_requests" for cells in levels.rows)
     assert "100" in levels.rows[0]
@@ -48,12 +48,12 @@ def test_void_figures_of_a_replay_are_shown_as_void():
 
 def test_void_figures_of_other_methods_stay_withheld():
     """What voids them is a fault, and no property of the method."""
-    assert results.void(study().study, [(CORRECTED, ROWS)]) == []
+    assert results.void(study().study, [(part("corrected-ablation-0.14.1"), ROWS)]) == []
 
 
 def test_a_studys_own_tables_are_written_beside_the_others(tmp_path):
     """In study.md, and as files."""
-    tables = results.void(study().study, [(REPLAY, ROWS)])
+    tables = results.void(study().study, [(part(REPLAY), ROWS)])
     (tmp_path / "study").mkdir()
     write._study(tables, tmp_path, ("PREDICTED", "nothing ran"))
     assert "VOID: too_few_requests" in (tmp_path / "study.md").read_text()

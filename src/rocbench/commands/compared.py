@@ -128,6 +128,12 @@ def baseline(run: RunFolder, name: str) -> tuple[pd.DataFrame | None, tuple[str,
     return cells(*(str(folder.path) for folder in others)), notes if len(others) < len(folders) else ()
 
 
+def title(name: str) -> str:
+    """Return the name of a side: that of its file or folder, and of the run for `latest`."""
+    path = Path(name)
+    return path.name if path.exists() or name != "latest" else options.one_run(name).path.name
+
+
 def looks(names: Sequence[str]) -> int:
     """Return how often the runs looked at their repeats as these came: the most of any run's `until`, else 1."""
     from rocbench.judgement.looks import looks_of

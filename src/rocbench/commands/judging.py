@@ -83,7 +83,7 @@ def compare(
     names = (a, b or "")
     if b is not None:
         base, other, notes = compared.sides(a, b)
-        short = (Path(a).name, Path(b).name)
+        short = (compared.title(a), compared.title(b))
         names = short if short[0] != short[1] else names
     else:
         assert arms is not None

@@ -299,11 +299,11 @@ def _report_goal(conductor: Conductor, screen: Screen) -> None:
     missed = ", ".join(cell.key for cell in cells if cell.cell_id not in reached)
     if missed and until.told is not None:
         screen.note(
-            f"not every effect of at least {until.told:.1%} is told after at most {until.max} repeats: {missed}"
+            f"not every effect of at least {until.told:.1%} is told after {until.max} repeats: {missed}"
         )
     elif missed:
         screen.note(
-            f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after at most "
+            f"the 95 % interval of {until.metric} is still wider than +-{until.interval_half_width:.1%} after "
             f"{until.max} repeats: {missed}"
         )
 

@@ -33,7 +33,7 @@ def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
             f"cannot tell ({len(rows)} of {len(table)}): {note}"
             for note, rows in unsampled.groupby("note", sort=False)
         ]
-        if design.missing or _few(design, table):
+        if unsampled["effect"].notna().any() and (design.missing or _few(design, table)):
             found.append("what would help most: " + "; or ".join(_more(table, design, settings)))
     noisy = unknown[unknown["note"] == ""]
     if len(noisy):
@@ -99,7 +99,7 @@ def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Se
     if design.paired or design.unit == "repeat":
         return text
     told = f"{LEAST_PAIRS} repeats{_interleaved(table, settings)}"
-    return f"{text}; or both sides in one run (a sweep with `factors`), so that the {design.level} cancels: {told}"
+    return f"{text}; or both sides in one run (a sweep with `factors`), so that what differs between {design.level}s cancels: {told}"
 
 
 def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
@@ -131,9 +131,8 @@ def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
 def _wide(rows: pd.DataFrame, tests: int, settings: Settings, *, what: str, fewest: int, paired: bool) -> str:
     """The intervals of undecided rows, and the units that would decide them."""
     width = float(((rows["high"] - rows["low"]) / 2).median())
-    text = (
-        f"cannot tell ({len(rows)} of {tests}): the intervals are +-{width:.1%} wide,"
-        f" and a change of {settings.min_effect:.0%} matters"
+    text = f"cannot tell ({len(rows)} of {tests}): the intervals are +-{width:.1%} wide, and " + (
+        f"a change of {100 * settings.min_effect:g}% matters" if settings.min_effect else "any change matters"
     )
     counts = [MOST_REPEATS + 1 if n is None or math.isnan(n) else int(n) for n in rows["n_needed"]]
     n = round(statistics.median(counts))

@@ -60,7 +60,7 @@ def comparison(
     lines += advice.lines(frame, result.design, settings)
     lines.append(
         f"each change is from {a} to {b}; significance level {settings.alpha:.0%}{_shared(settings)}, with Holm's"
-        f" correction over {units.count_of(len(frame), 'verdict')}; a change within +-{settings.min_effect:.1%} counts as the same"
+        f" correction over {units.count_of(len(frame), 'verdict')}; a change within +-{100 * settings.min_effect:g}% counts as the same"
     )
     return _page(*table, lines, width, as_markdown=as_markdown)
 

@@ -109,7 +109,7 @@ class Curve:
         if len(sound) > 1 and {s.outcome for s in sound} == {"unclear"} and self.noise.df:
             notes.append(
                 f"from {sound[0].level:g} to {sound[-1].level:g} every limit is met or missed by less than the noise"
-                f" ({self.noise.sd:.0%} per measurement)"
+                f" ({100 * self.noise.sd:.2g}% per measurement)"
             )
         if self.served is not None:
             notes += self.served.notes

@@ -33,6 +33,11 @@ def test_the_history_is_beside_the_run_however_it_is_named(nights, name):
     assert sorted(rows["run_id"]) == ["n1", "n2", "n3"]
 
 
+def test_the_latest_run_is_called_by_its_name(nights):
+    """A column headed `latest` would mean another run tomorrow."""
+    assert [compared.title(name) for name in ("latest", "n1", "results/n2")] == ["n3", "n1", "n2"]
+
+
 @pytest.mark.parametrize(("name", "what"), [("nowhere", "no such folder"), (".", "no run folder here")])
 def test_a_history_that_is_asked_for_is_never_silently_empty(nights, name, what):
     """A folder that is not there, or that holds no run, is refused."""

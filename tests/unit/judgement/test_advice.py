@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from cellrows import cells, table
 from rocbench.judgement import advice
 from rocbench.judgement.compare import compare
@@ -78,16 +80,37 @@ def test_nights_that_differ_too_much_are_told_to_interleave():
     assert "past nights" in said[0]
     assert "nights of each side" in said[1]
     assert (
-        "in one run (a sweep with `factors`), so that the night cancels: 3 repeats would tell about"
+        "in one run (a sweep with `factors`), so that what differs between nights cancels: 3 repeats would tell about"
         in said[1]
     )
     single = a.groupby("cell_id").head(1)
     result = compare(single, b, ONE, history=past)
     said = advice.lines(result.table, result.design, ONE)
-    assert "so that the night cancels: 3 repeats would tell about" in said[1]  # by the other side's repeats
+    assert (
+        "so that what differs between nights cancels: 3 repeats would tell about" in said[1]
+    )  # by the other side's repeats
 
 
 def test_pairs_that_would_never_decide_are_told_what_ten_show():
     """More than a night's worth of pairs is no advice; the change that ten would tell is."""
     found = lines(table(cells(cov=0.2)), table(cells(cov=0.2, seed=4)))
     assert "more than 100 pairs of repeats would be needed, and 10 would tell about" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("least", "words"), [(0.005, "a change of 0.5% matters"), (0.0, "any change matters")]
+)
+def test_the_minimum_effect_is_not_rounded_away(least, words):
+    """Half a per cent is not 0 %."""
+    settings = Settings(metrics=("output_throughput",), min_effect=least)
+    result = compare(table(cells(cov=0.03)), table(cells(cov=0.03, seed=4)), settings)
+    assert words in "\n".join(advice.lines(result.table, result.design, settings))
+
+
+def test_a_metric_that_was_not_measured_is_no_lack_of_nights():
+    """More nights would not measure it."""
+    settings = Settings(metrics=("goodput",))
+    a, b = (table(cells(run_id=run, goodput=None)) for run in ("a", "b"))
+    result = compare(a, b, settings)
+    said = advice.lines(result.table, result.design, settings)
+    assert said[1:] == ["cannot tell (1 of 1): not measured"]

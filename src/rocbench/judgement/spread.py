@@ -89,6 +89,8 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
         return Scatter(variance, freedom, freedom, np.ones(cells), stats.NAN)
     own, df = nothing.copy(), nothing.copy()
     own[known], df[known] = _own(own_sum[known], own_df[known], pattern if known.all() else None)
+    whole = np.sum([part.whole_sum for part in parts], axis=0)
+    apart = _together(own[known])
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
     common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
     upper = common * common_df / float(scipy.special.chdtri(common_df, 1 - _CAUTION))
@@ -100,9 +102,28 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
             for part in (upper, common)
         )
     mean = float(np.mean(own[known])) + common
+    own[known] += apart
+    if (
+        known.sum() == 2
+    ):  # the own parts of two cells are the same, so that only the repeats say which is noisy
+        own[known] = np.maximum(own, whole / np.maximum(own_df, 1) - common)[known]
     return Scatter(
         common + own, freedom, plain, np.maximum(plain / common_df, 1.0), common / mean if mean else stats.NAN
     )
+
+
+def _together(own: FloatArray) -> FloatArray:
+    """Twice the covariance of a noisy cell's own part with the common part, to which it adds its share; at least 0.
+
+    With cell variances v of sum S, the own parts have variances v (1 - 2 / C) + S / C^2, so that v follows from them. In
+    equal cells the parts are independent.
+    """
+    cells = len(own)
+    if cells < 3:
+        return np.zeros(cells)
+    total = own.sum() / (1 - 1 / cells)
+    each = (own - total / cells**2) / (1 - 2 / cells)
+    return np.asarray(np.maximum(2 * (each - total / cells) / cells, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +134,8 @@ class _Parts:
     common_df: float
     own_sum: FloatArray
     own_df: FloatArray
+    whole_sum: FloatArray
+    """Sums of squares by cell of both parts together."""
     rest: FloatArray
     """Own parts, shape (units, cells); 0 where unknown."""
 
@@ -125,13 +148,14 @@ def _parts(group: FloatArray) -> _Parts:
     units = per_unit > 0
     if units.sum() < 2:
         nothing = np.zeros(group.shape[1])
-        return _Parts(0.0, 0.0, nothing, nothing, np.zeros(group.shape))
+        return _Parts(0.0, 0.0, nothing, nothing, nothing, np.zeros(group.shape))
     with np.errstate(invalid="ignore", divide="ignore"):
         centred = np.where(known, group - np.nansum(group, axis=0) / counts, 0.0)
         shift = np.where(units, centred.sum(axis=1) / per_unit, 0.0)
     rest = np.where(known, centred - shift[:, None], 0.0)
     df = np.where(counts > 1, counts - 1.0, 0.0)
-    return _Parts(float(np.sum(shift**2)), float(units.sum()) - 1, np.sum(rest**2, axis=0), df, rest)
+    own, whole = (np.sum(each**2, axis=0) for each in (rest, centred))
+    return _Parts(float(np.sum(shift**2)), float(units.sum()) - 1, own, df, whole, rest)
 
 
 def _own(sums: FloatArray, df: FloatArray, pattern: Pattern | None) -> tuple[FloatArray, FloatArray]:

@@ -92,6 +92,16 @@ def test_a_noisy_cell_that_agrees_by_chance_is_not_told_to_differ():
     assert told <= 8
 
 
+@pytest.mark.parametrize("cells", [2, 3, 4, 12])
+def test_a_noisy_cell_among_few_keeps_its_variance(cells):
+    """It moves the mean over cells, so that its own part alone is too small: of four cells by a third."""
+    rng = np.random.default_rng(1)
+    sd = np.array([0.08, *[0.005] * (cells - 1)])
+    found = np.mean([spread.scatter([rng.normal(0, sd, (6, cells))]).variance for _ in range(300)], axis=0)
+    assert 0.9 < found[0] / 0.08**2 < 1.3
+    assert (found[1:] > 0.005**2).all()
+
+
 @given(
     st.integers(1, 5),
     st.integers(1, 6),

@@ -96,7 +96,8 @@ def _detectable(sd: float, df: float, cells: float, n: int, tests: int, settings
 def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Settings) -> str:
     fewest = min(map(len, design.units))
     text = _wide(rows, len(table), settings, what=units_of(design), fewest=fewest, paired=design.paired)
-    if design.paired or design.unit == "repeat":
+    few = [n for n in rows["n_needed"] if n is not None and n <= LEAST_PAIRS]
+    if design.paired or design.unit == "repeat" or 2 * len(few) > len(rows):  # as few nights are as cheap
         return text
     told = f"{LEAST_PAIRS} repeats{_interleaved(table, settings)}"
     return f"{text}; or both sides in one run (a sweep with `factors`), so that what differs between {design.level}s cancels: {told}"

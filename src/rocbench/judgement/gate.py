@@ -156,11 +156,12 @@ def _void(run: pd.DataFrame, baseline: pd.DataFrame | None, notes: dict[str, Non
         void = [_codes(row) for row in cells]
         replaced = [VOIDING.intersection(row.listed("replaced_reasons")) for row in cells]
         if any(void):
-            notes[f"{cell}: {sum(map(bool, void))} of {n} rows are void: {_list(void)}"] = None
+            count = sum(map(bool, void))
+            notes[f"{cell}: {count} of {n} rows {'is' if count == 1 else 'are'} void: {_list(void)}"] = None
         if any(replaced):
-            notes[
-                f"{cell}: {sum(map(bool, replaced))} of {n} rows replace earlier ones: {_list(replaced)}"
-            ] = None
+            count = sum(map(bool, replaced))
+            verb = "replaces an earlier one" if count == 1 else "replace earlier ones"
+            notes[f"{cell}: {count} of {n} rows {verb}: {_list(replaced)}"] = None
         faults = [(now | earlier) & SERVER_FAULTS for now, earlier in zip(void, replaced, strict=True)]
         base, always = bases.get(key, []), all(map(_failed, cells))
         if any(faults) and not (always and base and all(map(_failed, base))):

@@ -114,3 +114,14 @@ def test_a_metric_that_was_not_measured_is_no_lack_of_nights():
     result = compare(a, b, settings)
     said = advice.lines(result.table, result.design, settings)
     assert said[1:] == ["cannot tell (1 of 1): not measured"]
+
+
+def test_a_second_night_is_not_talked_out_of():
+    """Where two or three nights decide, interleaving is no cheaper, and is not named."""
+    past = nights(range(1, 9), side="p", level=lambda day: 1 + 0.005 * (day % 3))
+    a, b = (nights([day], side=side, level=lambda _: 1.0) for side, day in (("a", 20), ("b", 21)))
+    result = compare(a, b, ONE, history=past)
+    for n, named in ((2, False), (20, True)):
+        undecided = result.table.assign(verdict="cannot tell", note="", n_needed=n)
+        said = "\n".join(advice.lines(undecided, result.design, ONE))
+        assert ("both sides in one run" in said) == named

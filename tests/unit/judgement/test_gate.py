@@ -142,7 +142,7 @@ def test_a_server_that_failed_once_cannot_pass(fields):
 def test_rows_that_were_left_out_are_told_in_every_form():
     """What the measuring machine spoiled may be left out, with its code and how many."""
     result = gate.gate(_with(1, valid=False, reasons="client_saturated;throttled"), BASE, RULES)
-    told = "concurrency=8 load_shape=closed: 1 of 5 rows are void: client_saturated"
+    told = "concurrency=8 load_shape=closed: 1 of 5 rows is void: client_saturated"
     assert result.outcome == "pass"
     assert all(told in form(result) for form in (gatereport.text, gatereport.gate_page, gatereport.junit))
     assert told in gatereport.as_dict(result)["notes"][0]

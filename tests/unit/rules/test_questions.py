@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 
 import pytest
 
 import questions as maker
+from proofs import asked
 from rocbench.rules.resolve import resolve
 from rocbench.settings import catalog
 from rulecases import request
-
-
-@cache
-def asked(version):
-    """The questions of a release."""
-    return maker.questions(version)
 
 
 def about(version, *start):

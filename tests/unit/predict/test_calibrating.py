@@ -29,7 +29,7 @@ def levels(*users: int, figures=("output_throughput", "median_ttft_ms")) -> list
             "models": ["llama-3.1-405b"],
             "workloads": ["text-short"],
             "concurrency": users,
-            "load": {"duration_s": 5, "min_requests_per_user": 2},
+            "load": {"duration_s": 1, "min_requests_per_user": 1},
         }
     )
     plan = predicting.plan(sweep, planning.sources(sweep, Overrides()))

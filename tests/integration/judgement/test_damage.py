@@ -80,24 +80,28 @@ def test_one_damaged_run_does_not_hide_the_others(command, folder, name):
 
 
 @needs_root
-@pytest.mark.parametrize("hidden", [".", "manifest.json", "parts", "parts/cells"])
 @pytest.mark.parametrize("mode", [0, 0o444])
-def test_a_run_that_may_not_be_read_does_not_hide_the_others(sound, state_of_all, hidden, mode):
-    """Another user's, or a part of it."""
+def test_runs_that_may_not_be_read_do_not_hide_the_others(sound, state_of_all, mode):
+    """Another user's, or a part of it: each is left out with its reason."""
     results = state_of_all / "results"
-    for name in ("one", "two"):
+    hidden = {"two": ".", "three": "manifest.json", "four": "parts", "five": "parts/cells"}
+    for name in ("one", *hidden):
         shutil.copytree(sound, results / name)
     for path in (results, *results.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    at = results / "two" / hidden
-    at.chmod(mode)
+    for name, part in hidden.items():
+        (results / name / part).chmod(mode)
     with python("-m", "rocbench", "history", "--results", str(results)) as stranger:
         out, err = stranger.communicate()
     assert (stranger.returncode, "one" in out) == (0, True)
-    if not (mode and at.is_file()):
+    for name, part in hidden.items():
+        at = results / name / part
+        if mode and at.is_file():
+            assert name in out
+            continue
         told = "this file is damaged: cannot be read" if at.is_file() else "cannot be read"
         assert re.search(f"left out: {at}\\S*: {told}: Permission denied", err)
-        assert "two" not in out
+        assert name not in out
 
 
 def test_dates_stay_whole_on_a_narrow_terminal(command, folder, monkeypatch):

@@ -298,7 +298,9 @@ def _name_noise(
         if id(each.series) not in known:
             plural = "pairs" if how.paired else how.plural
             more = successive(each.correlation, line["units"], each.inflation, plural)
-            known[id(each.series)] = [*oddities(line["metric"], each.series), *([more] if more else [])]
+            of = how.unit.rpartition(" ")[2] if how.unit != "pair of server starts" else "repeat"
+            seen = oddities(line["metric"], each.series, of.removesuffix("s") if how.paired else "repeat")
+            known[id(each.series)] = [*seen, *([more] if more else [])]
         line["noise"] = "; ".join(odd.kind for odd in known[id(each.series)])
         for odd in known[id(each.series)]:
             kinds.setdefault(odd.kind, {})[odd] = None

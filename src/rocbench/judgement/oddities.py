@@ -38,24 +38,25 @@ class Oddity:
     help: str
 
 
-def oddities(metric: str, groups: Sequence[FloatArray]) -> list[Oddity]:
+def oddities(metric: str, groups: Sequence[FloatArray], unit: str = "repeat") -> list[Oddity]:
     """What is odd in one metric.
 
     Args:
         metric: its column.
         groups: logarithms of figures in the order of time, each of shape (units, cells), NaN where absent.
+        unit: what the figures are of: a repeat, a run, or a night.
     """
     known = [group[:, ~np.isnan(group).all(axis=0)] for group in groups]
     used = [group for group in known if len(group) > 2 and group.shape[1]]
     if not used:
         return []
-    found = [_trend(metric, used), _two_states(metric, used)]
+    found = [_trend(metric, used, unit), _two_states(metric, used, unit)]
     if found[1] is None:
         found.append(_outliers(metric, used))
     return [each for each in found if each is not None]
 
 
-def _trend(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
+def _trend(metric: str, groups: Sequence[FloatArray], unit: str) -> Oddity | None:
     """A slope that all cells share, beyond what the cells' own noise and the units' common noise allow."""
     top = bottom = squares = 0.0
     freedom, length = 0, 0
@@ -79,12 +80,12 @@ def _trend(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
         return None
     return Oddity(
         "trend",
-        f"{metric} changes by {total:+.1%} from the first to the last repeat, in all cells alike",
-        "interleave the sides, or warm the node up before the first repeat",
+        f"{metric} changes by {total:+.1%} from the first to the last {unit}, in all cells alike",
+        "interleave the sides, or warm the node up first",
     )
 
 
-def _two_states(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
+def _two_states(metric: str, groups: Sequence[FloatArray], unit: str) -> Oddity | None:
     """Differences between repeats of a cell gather at 0 and at one distance."""
     gaps: list[FloatArray] = []
     values = 0
@@ -101,7 +102,7 @@ def _two_states(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
         return None
     return Oddity(
         "two states",
-        f"repeats of {metric} fall into two groups about {math.expm1(gap):.0%} apart",
+        f"{unit}s of {metric} fall into two groups about {math.expm1(gap):.0%} apart",
         "look for two clock or power states of the GPUs (bench doctor), and restart servers more often",
     )
 

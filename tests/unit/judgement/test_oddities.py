@@ -37,6 +37,9 @@ def test_two_states_are_named_with_their_distance(seed):
     rng = np.random.default_rng(100 + seed)
     groups = [group + 0.06 * (rng.random(group.shape) < 0.5) for group in quiet(seed)]
     (found,) = (odd for odd in oddities("output_throughput", groups) if odd.kind == "two states")
+    assert found.what.startswith("repeats of output_throughput fall into two groups")
+    (nightly,) = (odd for odd in oddities("x", groups, "night") if odd.kind == "two states")
+    assert nightly.what.startswith("nights of x fall into two groups")
     assert "about 6% apart" in found.what or "about 5% apart" in found.what or "about 7% apart" in found.what
 
 

@@ -69,10 +69,12 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval:
     x = np.asarray(values, dtype=float)
     if not len(x):
         return Interval(NAN, NAN, NAN, 0)
-    mean = float(x.mean())
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite figures the spread is NaN
+        mean = float(x.mean())
+        sd = float(x.std(ddof=1)) if len(x) > 1 else NAN
     if len(x) < 2:
         return Interval(mean, NAN, NAN, 1)
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1) * sd / math.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, len(x))
 
 
@@ -207,9 +209,10 @@ def ratio(part: float, whole: float | None) -> float | None:
 def cov(values: Values) -> float:
     """Coefficient of variation, s / mean; NaN for fewer than 2 values or a mean of 0."""
     x = np.asarray(values, dtype=float)
-    if len(x) < 2 or x.mean() == 0:
-        return NAN
-    return float(x.std(ddof=1) / abs(x.mean()))
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite figures it is NaN
+        if len(x) < 2 or x.mean() == 0:
+            return NAN
+        return float(x.std(ddof=1) / abs(x.mean()))
 
 
 def min_samples(q: float) -> int:

@@ -135,3 +135,10 @@ def test_cov():
     """Standard deviation over mean; absent for one value."""
     assert stats.cov([99, 101]) == pytest.approx(math.sqrt(2) / 100)
     assert math.isnan(stats.cov([5.0]))
+
+
+def test_infinite_figures_have_no_spread():
+    """Without a warning."""
+    assert math.isnan(stats.cov([1.0, math.inf]))
+    assert stats.mean_interval([1.0, math.inf]).estimate == math.inf
+    assert math.isnan(stats.mean_interval([1.0, math.inf]).low)

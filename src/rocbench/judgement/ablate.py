@@ -245,6 +245,8 @@ def _pairs(
         for row in judged
         if (figure := row.figure(metric)) is not None
     }
+    infinite = any(map(math.isinf, y.values()))
+    y = {key: figure for key, figure in y.items() if math.isfinite(figure)}
     zero = min(y.values(), default=1.0) <= 0
     y = _shares(y, arms_[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
     spread_ = stats.NO_SPREAD
@@ -252,6 +254,7 @@ def _pairs(
         plus, minus = (_by_arm(y, side) for side in arms_)
         spread_ = stats.spread_ratio(minus, plus, 1 - settings.alpha)
     by_run, missing = _sampled(judged, arms_, factors)
+    missing = "a figure is infinite" if infinite else missing
     y = _by_run(y) if by_run else y
     repeats = dict.fromkeys(repeat for _, repeat in y)
     whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]

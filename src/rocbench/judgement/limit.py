@@ -51,7 +51,7 @@ class Limit:
         if self.metric in SHARES or self.value <= 0:
             away = figure - self.value
         else:
-            away = math.log(figure / self.value) if figure > 0 else -FAR
+            away = math.log(figure) - math.log(self.value) if figure > 0 else -FAR
         return max(-FAR, min(FAR, -away if self.upper else away))
 
     def judge(

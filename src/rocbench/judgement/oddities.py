@@ -56,6 +56,11 @@ def oddities(metric: str, groups: Sequence[FloatArray], unit: str = "repeat") ->
     return [each for each in found if each is not None]
 
 
+def _change(log: float) -> float:
+    """A relative change; at most a million, which says enough."""
+    return math.expm1(min(log, math.log(1e6)))
+
+
 def _trend(metric: str, groups: Sequence[FloatArray], unit: str) -> Oddity | None:
     """A slope that all cells share, beyond what the cells' own noise and the units' common noise allow."""
     top = bottom = squares = 0.0
@@ -75,7 +80,7 @@ def _trend(metric: str, groups: Sequence[FloatArray], unit: str) -> Oddity | Non
         squares += float(np.sum((np.nan_to_num(means(centred(group), axis=1)) - slope * places) ** 2))
         freedom += len(group) - 1
     error = math.sqrt(squares / max(freedom, 1) / bottom)
-    total = math.expm1(slope * (length - 1))
+    total = _change(slope * (length - 1))
     if abs(total) < LEAST_TREND or abs(slope) < SURE * error:
         return None
     return Oddity(
@@ -102,7 +107,7 @@ def _two_states(metric: str, groups: Sequence[FloatArray], unit: str) -> Oddity 
         return None
     return Oddity(
         "two states",
-        f"{unit}s of {metric} fall into two groups about {math.expm1(gap):.0%} apart",
+        f"{unit}s of {metric} fall into two groups about {_change(gap):.0%} apart",
         "look for two clock or power states of the GPUs (bench doctor), and restart servers more often",
     )
 
@@ -155,7 +160,7 @@ def _outliers(metric: str, groups: Sequence[FloatArray]) -> Oddity | None:
     worst = float(far[np.argmax(np.abs(far))])
     return Oddity(
         "outliers",
-        f"{len(far)} of {len(away)} measurements of {metric} lie far from the others of their cell (up to {math.expm1(worst):+.0%})",
+        f"{len(far)} of {len(away)} measurements of {metric} lie far from the others of their cell (up to {_change(worst):+.0%})",
         "look at these rows (bench query), or add repeats",
     )
 

@@ -161,7 +161,7 @@ def _parts(group: FloatArray) -> _Parts:
 def _own(sums: FloatArray, df: FloatArray, pattern: Pattern | None) -> tuple[FloatArray, FloatArray]:
     """Variances of the own parts, shrunk over cells, and their degrees of freedom."""
     share = 1 - 1 / len(sums)
-    if pattern is None:
+    if pattern is None or not sums.any():
         shrunk = moderate(sums / (df * share), df * share)
         return shrunk.variance * share, shrunk.df
     known, known_df = pattern.relative, pattern.df

@@ -363,3 +363,11 @@ def test_runs_with_one_start_of_each_arm_are_the_pairs():
     row = ablate(table(*(each for frames in same for each in frames)), AITER, ONE).table.iloc[0]
     assert row["verdict"] == "cannot tell"
     assert "alternate the order" in row["note"]
+
+
+def test_an_infinite_figure_cannot_tell():
+    """As in a comparison; its repeat has no logarithm to judge."""
+    frame = interleaved([arm("off"), arm("on")])
+    frame.loc[0, "output_throughput"] = np.inf
+    row = ablate(frame, AITER, ONE).table.iloc[0]
+    assert (row["verdict"], row["note"]) == ("cannot tell", "a figure is infinite")

@@ -65,3 +65,14 @@ def test_serial_correlation_is_named_only_if_it_costs_pairs():
     """The line says how many pairs are left."""
     assert successive(0.02, 5, 1.01) is None
     assert "5 pairs count as 2.5" in successive(0.4, 5, 2.0).what
+
+
+def test_figures_beyond_all_measure_are_named():
+    """Two states a factor of 1e300 apart have no relative change as a float."""
+    rng = np.random.default_rng(1)
+    far = (
+        rng.normal(0, 0.01, (6, 4))
+        + 690 * rng.integers(0, 2, (6, 1))
+        - np.array([[0.0], [50], [0], [0], [0], [0]])
+    )
+    assert oddities("median_ttft_ms", [far * 3])

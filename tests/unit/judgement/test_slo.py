@@ -205,3 +205,8 @@ def test_a_share_and_a_latency_are_searched_together():
     assert None not in answers
     assert max(answers) <= 225  # goodput is 90 % there
     assert np.median(answers) > 180
+
+
+def test_the_smallest_figure_has_a_distance():
+    """A latency of 5e-324 ms over a limit of 210 is 0 as a float."""
+    assert Limit("median_ttft_ms", "<=", 210.0).distance(5e-324) == pytest.approx(math.log(1e3))

@@ -102,6 +102,15 @@ def test_a_noisy_cell_among_few_keeps_its_variance(cells):
     assert (found[1:] > 0.005**2).all()
 
 
+def test_a_metric_without_noise_has_no_variance():
+    """Rounded figures that are all equal, next to a metric that varies."""
+    groups = [drawn(3, 4, 0, 0.01, 1), drawn(3, 4, 0, 0.01, 2)]
+    _, flat = spread.patterns([groups, [np.zeros((3, 4))] * 2])
+    varied, _ = spread.patterns([groups, groups])
+    assert not spread.scatter([np.zeros((3, 4))], flat).variance.any()
+    assert not spread.scatter([np.zeros((3, 4))], varied).variance.any()
+
+
 @given(
     st.integers(1, 5),
     st.integers(1, 6),

@@ -26,6 +26,7 @@ from rocbench import stats
 from rocbench.errors import InputError
 from rocbench.judgement import serial, spread
 from rocbench.judgement.compare import (
+    INFINITE,
     MATCH,
     NO_BASE,
     REQUEST,
@@ -45,7 +46,7 @@ from rocbench.judgement.factorial import Arm, Levels, confounded
 from rocbench.judgement.looks import alpha_at_each
 from rocbench.judgement.verdicts import Line, Settings, settle
 from rocbench.records import FloatArray
-from rocbench.tables.row import MARKS, Row, records, synthetic
+from rocbench.tables.row import MARKS, Row, figures, records, synthetic
 
 SpreadWord = Literal["more variable", "less variable", "same", "cannot tell"]
 
@@ -243,10 +244,8 @@ def _pairs(
     y = {
         (_arm(row, factors), (str(row.get("run_id")), row.get("repeat"))): figure
         for row in judged
-        if (figure := row.figure(metric)) is not None
+        if (figure := row.figure(metric)) is not None and math.isfinite(figure)
     }
-    infinite = any(map(math.isinf, y.values()))
-    y = {key: figure for key, figure in y.items() if math.isfinite(figure)}
     zero = min(y.values(), default=1.0) <= 0
     y = _shares(y, arms_[1], contrast) if zero else {key: math.log(figure) for key, figure in y.items()}
     spread_ = stats.NO_SPREAD
@@ -254,11 +253,10 @@ def _pairs(
         plus, minus = (_by_arm(y, side) for side in arms_)
         spread_ = stats.spread_ratio(minus, plus, 1 - settings.alpha)
     by_run, missing = _sampled(judged, arms_, factors)
-    missing = "a figure is infinite" if infinite else missing
+    missing = INFINITE if math.inf in map(abs, figures(judged, metric)) else missing
     y = _by_run(y) if by_run else y
     repeats = dict.fromkeys(repeat for _, repeat in y)
     whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]
-    few = FEW if len(whole) < LEAST_PAIRS and not zero else ""
     line = key | {
         "factor": contrast.factor,
         "level": contrast.level,
@@ -271,11 +269,11 @@ def _pairs(
         "p_f": spread_.p_f,
         "p_brown_forsythe": spread_.p_brown_forsythe,
         "dropped": len(rows) - len(judged),
-        "note": NO_BASE if zero and not y else missing or few,
+        "note": NO_BASE if zero and not y else missing or FEW * (len(whole) < LEAST_PAIRS and not zero),
     }
-    sides = [{r: _mean(y, side, r) for r in whole} for side in arms_]
+    plus_, minus_ = ({r: _mean(y, side, r) for r in whole} for side in arms_)
     factor = 2.0 if contrast.interaction else 1.0
-    return _Pairs(line, (key.get("model"),), sides[0], sides[1], factor, zero, missing)
+    return _Pairs(line, (key.get("model"),), plus_, minus_, factor, zero, missing)
 
 
 def _sampled(rows: Sequence[Row], arms_: Sequence[Sequence[GroupKey]], factors: Levels) -> tuple[bool, str]:
@@ -297,8 +295,7 @@ def _same_order(sides: Sequence[Sequence[Row]]) -> str:
     for found, rows in zip(first, sides, strict=True):
         for row in rows:
             if (start := seconds(row)) is not None:
-                run = row.get("run_id")
-                found[run] = min(start, found.get(run, start))
+                found[row.get("run_id")] = min(start, found.get(row.get("run_id"), start))
     later = [first[1][run] > start for run, start in first[0].items() if run in first[1]]
     if not later or abs(2 * sum(later) - len(later)) <= LOPSIDED * len(later):
         return ""

@@ -52,6 +52,7 @@ FLAGS = ("serve_args", "serve_env")
 """Columns of flags and variables. Differing settings, axes and flags are reported, never refused."""
 ENGINE = ("attention_backend", "model_runner")
 """Columns of the engine that the server reported. A difference is reported: the sides then ran different code."""
+INFINITE = "a figure is infinite"
 NO_BASE = "no relative change, because the base is 0"
 
 
@@ -387,7 +388,7 @@ def _note(line: Line, found: Found) -> str:
     if not line["n_a"] or not line["n_b"]:
         return "no valid rows" if line["dropped_a"] or line["dropped_b"] else "not measured"
     if math.isinf(line["mean_a"]) or math.isinf(line["mean_b"]):
-        return "a figure is infinite"
+        return INFINITE
     if line["mean_a"] == 0:
         return NO_BASE
     if found.missing:

@@ -140,6 +140,8 @@ def _paired(
     found = {}
     for metric, each in figures.items():
         difference = spread.paired(pairs[metric], patterns[metric], factor)
+        few = np.sum(~np.isnan(pairs[metric]), axis=0) < LEAST_PAIRS
+        difference = replace(difference, error2=np.where(few, stats.NAN, difference.error2))
         missing = design.missing
         if not missing and design.pairs < LEAST_PAIRS:
             missing = f"{design.describe()}: at least {LEAST_PAIRS} are needed"

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy
 
 from rocbench import stats
@@ -88,7 +89,7 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
         variance, freedom = (np.where(known, x, stats.NAN) for x in (common_sum / common_df, common_df))
         return Scatter(variance, freedom, freedom, np.ones(cells), stats.NAN)
     own, df = nothing.copy(), nothing.copy()
-    own[known], df[known] = _own(own_sum[known], own_df[known], pattern if known.all() else None)
+    own[known], df[known] = _own(own_sum[known], own_df[known], _of(pattern, known))
     whole = np.sum([part.whole_sum for part in parts], axis=0)
     apart = _together(own[known])
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
@@ -188,6 +189,18 @@ class Pattern:
     """The same as far as all metrics together expect it: a cell that is noisy in one metric mostly is in others."""
     expected_df: FloatArray
     """Its degrees of freedom: metrics that mirror each other agree on a cell's noise, and know no more of it than one."""
+
+
+def _of(pattern: Pattern | None, known: npt.NDArray[np.bool_]) -> Pattern | None:
+    """The pattern of some of the cells."""
+    if pattern is None or known.all():
+        return pattern
+    relative, expected = pattern.relative[known], pattern.expected[known]
+    if not relative.any():
+        return None
+    return Pattern(
+        relative / relative.mean(), pattern.df[known], expected / expected.mean(), pattern.expected_df[known]
+    )
 
 
 def patterns(metrics: Sequence[Sequence[FloatArray]]) -> list[Pattern | None]:
@@ -341,7 +354,7 @@ def noise_of_repeats(units: Sequence[FloatArray], pattern: Pattern | None = None
     variance, freedom = np.full(cells, stats.NAN), np.full(cells, stats.NAN)
     if known.sum() > 1:
         total, own = np.sum(whole, axis=0), np.sum([part.own_sum for part in parts], axis=0)
-        shrunk, degrees = _own(own[known], df[known], pattern if known.all() else None)
+        shrunk, degrees = _own(own[known], df[known], _of(pattern, known))
         common = float(total.sum() / df.sum()) - float(own.sum() / df.sum())
         variance[known], freedom[known] = shrunk + common, degrees
     elif known.any():

@@ -129,3 +129,31 @@ def test_nights_that_are_alike_count_as_fewer():
     assert any("successive nights are alike" in note for each in alike for note in each.notes)
     assert np.median([each.table["effective_units"].min() for each in free]) > 4.5
     assert np.median([each.table["effective_units"].max() for each in alike]) < 2
+
+
+def test_a_cell_with_two_pairs_cannot_tell():
+    """Its other rows are void. Three pairs are needed in each cell, not in the run alone."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            "run_id": "r",
+            "side": side,
+            "cell_id": f"{side}{cell}",
+            "repeat": repeat + 1,
+            "model": "m",
+            "concurrency": 2**cell,
+            "server_id": f"0{side}-m.{repeat}",
+            "valid": not (cell == 0 and side == "b" and repeat > 1),
+            "output_throughput": 1000 * np.exp(rng.normal(0, 0.003)),
+        }
+        for repeat in range(4)
+        for side in "ab"
+        for cell in range(4)
+    ]
+    frame = pd.DataFrame(rows)
+    found = compare(*(frame[frame["side"] == side].drop(columns="side") for side in "ab"), ONE).table
+    assert (found["verdict"].iloc[0], found["note"].iloc[0]) == (
+        "cannot tell",
+        "too few repeats in this cell",
+    )
+    assert found["low"].iloc[1:].notna().all()

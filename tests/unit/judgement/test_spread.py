@@ -111,6 +111,20 @@ def test_a_metric_without_noise_has_no_variance():
     assert not spread.scatter([np.zeros((3, 4))], varied).variance.any()
 
 
+def test_a_missing_cell_leaves_the_pattern_of_the_others():
+    """One cell lacks pairs: the noisiest of the others is still known to be noisy from both arms."""
+    rng = np.random.default_rng(1)
+    sd = np.array([0.05, *[0.005] * 11])
+    a, b = (rng.normal(0, sd, (4, 12)) for _ in range(2))
+    (pattern,) = spread.patterns([[a, b]])
+    difference = b - a
+    difference[:3, 0] = 0.08 + rng.normal(0, 0.003, 3)  # agree by chance
+    difference[1:, 5] = np.nan
+    variance = spread.scatter([difference], pattern).variance
+    assert np.isnan(variance[5])
+    assert variance[0] > 3 * np.nanmedian(variance)
+
+
 @given(
     st.integers(1, 5),
     st.integers(1, 6),

@@ -95,13 +95,7 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
     common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
     upper = common * common_df / float(scipy.special.chdtri(common_df, 1 - _CAUTION))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        freedom, plain = (
-            np.where(
-                known & (own + part == 0), common_df, (part + own) ** 2 / (part**2 / common_df + own**2 / df)
-            )
-            for part in (upper, common)
-        )
+    freedom, plain = (_of_the_sum(part, common_df, own, df) for part in (upper, common))
     mean = float(np.mean(own[known])) + common
     own[known] += apart
     if (
@@ -111,6 +105,16 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
     return Scatter(
         common + own, freedom, plain, np.maximum(plain / common_df, 1.0), common / mean if mean else stats.NAN
     )
+
+
+def _of_the_sum(common: float, common_df: float, own: FloatArray, df: FloatArray) -> FloatArray:
+    """Degrees of freedom of a sum of variances (Satterthwaite): of the common part alone where both are 0."""
+    whole = common + own
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # by shares, because the square of a tiny variance is 0
+        shares = (common / whole) ** 2 / common_df + (own / whole) ** 2 / df
+    return np.where(whole == 0, common_df, 1 / shares)
 
 
 def _together(own: FloatArray) -> FloatArray:

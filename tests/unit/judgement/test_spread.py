@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -130,6 +130,7 @@ def test_a_missing_cell_leaves_the_pattern_of_the_others():
     st.integers(1, 6),
     st.lists(st.one_of(st.just(np.nan), st.floats(-1, 1)), min_size=30, max_size=30),
 )
+@example(2, 6, [np.nan, 0, np.nan, 0, np.nan, np.nan, np.nan, 9.5e-121, np.nan, 0, *[np.nan] * 20])
 @settings(max_examples=100, deadline=None)
 def test_absent_figures_never_break_it(units, cells, values):
     """Any figures may be missing: a variance is positive or unknown, and its degrees of freedom go with it."""

@@ -26,7 +26,7 @@ from rocbench import stats
 from rocbench.judgement.moderated import moderate
 from rocbench.records import FloatArray
 
-_CAUTION = 0.25
+_CAUTION = 0.3
 """Quantile of chi-square at which the common part is taken for the degrees of freedom."""
 
 

@@ -41,7 +41,7 @@ from rocbench.judgement.compare import (
     sample_notes,
     usable,
 )
-from rocbench.judgement.design import LEAST_PAIRS, LOPSIDED, design, seconds
+from rocbench.judgement.design import LEAST_PAIRS, design, lopsided, seconds
 from rocbench.judgement.factorial import Arm, Levels, confounded
 from rocbench.judgement.looks import alpha_at_each
 from rocbench.judgement.verdicts import Line, Settings, settle
@@ -257,6 +257,7 @@ def _pairs(
     y = _by_run(y) if by_run else y
     repeats = dict.fromkeys(repeat for _, repeat in y)
     whole = [r for r in repeats if all((arm, r) in y for arm in (*arms_[0], *arms_[1]))]
+    few = "" if zero or len(whole) >= LEAST_PAIRS else FEW
     line = key | {
         "factor": contrast.factor,
         "level": contrast.level,
@@ -269,7 +270,7 @@ def _pairs(
         "p_f": spread_.p_f,
         "p_brown_forsythe": spread_.p_brown_forsythe,
         "dropped": len(rows) - len(judged),
-        "note": NO_BASE if zero and not y else missing or FEW * (len(whole) < LEAST_PAIRS and not zero),
+        "note": NO_BASE if zero and not y else missing or few,
     }
     plus_, minus_ = ({r: _mean(y, side, r) for r in whole} for side in arms_)
     factor = 2.0 if contrast.interaction else 1.0
@@ -277,7 +278,7 @@ def _pairs(
 
 
 def _sampled(rows: Sequence[Row], arms_: Sequence[Sequence[GroupKey]], factors: Levels) -> tuple[bool, str]:
-    """Are the pairs runs instead of repeats, and why do they show no variation (empty if they do)? As in a comparison."""
+    """Whether the pairs are runs instead of repeats, and why they show no variation (empty if they do), as in a comparison."""
     plus, minus = ([row for row in rows if _arm(row, factors) in side] for side in arms_)
     shared = {row.get("run_id") for row in plus} & {row.get("run_id") for row in minus}
     sides = [[row for row in side if row.get("run_id") in shared] for side in (minus, plus)]
@@ -296,8 +297,7 @@ def _same_order(sides: Sequence[Sequence[Row]]) -> str:
         for row in rows:
             if (start := seconds(row)) is not None:
                 found[row.get("run_id")] = min(start, found.get(row.get("run_id"), start))
-    later = [first[1][run] > start for run, start in first[0].items() if run in first[1]]
-    if not later or abs(2 * sum(later) - len(later)) <= LOPSIDED * len(later):
+    if not lopsided(1 if first[1][run] > start else -1 for run, start in first[0].items() if run in first[1]):
         return ""
     return "the same arm ran first in most runs, so a drift looks like an effect: alternate the order"
 

@@ -29,10 +29,7 @@ def lines(table: pd.DataFrame, design: Design, settings: Settings) -> list[str]:
         return found
     unsampled = unknown[unknown["note"] != ""]
     if len(unsampled):
-        found += [
-            f"cannot tell ({len(rows)} of {len(table)}): {note}"
-            for note, rows in unsampled.groupby("note", sort=False)
-        ]
+        found += _reasons(unsampled, len(table))
         if unsampled["effect"].notna().any() and (design.missing or _few(design, table)):
             found.append("what would help most: " + "; or ".join(_more(table, design, settings)))
     noisy = unknown[unknown["note"] == ""]
@@ -106,10 +103,7 @@ def _noisy(rows: pd.DataFrame, table: pd.DataFrame, design: Design, settings: Se
 def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
     """Why effects and variability of an ablation are "cannot tell", and what would help most."""
     unknown = table[table["verdict"] == "cannot tell"]
-    found = [
-        f"cannot tell ({len(rows)} of {len(table)}): {note}"
-        for note, rows in unknown[unknown["note"] != ""].groupby("note", sort=False)
-    ]
+    found = _reasons(unknown[unknown["note"] != ""], len(table))
     if not unknown["note"].isin(["", FEW, NO_BASE]).all():
         found.append(
             "what would help most: `factors` in the sweep, which starts every arm in every repeat:"
@@ -127,6 +121,12 @@ def of_ablation(table: pd.DataFrame, settings: Settings) -> list[str]:
             f" {ENOUGH_FOR_SPREADS} show a threefold standard deviation"
         )
     return found
+
+
+def _reasons(rows: pd.DataFrame, tests: int) -> list[str]:
+    """Why verdicts have no interval, a line for each reason."""
+    grouped = rows.groupby("note", sort=False)
+    return [f"cannot tell ({len(each)} of {tests}): {note}" for note, each in grouped]
 
 
 def _wide(rows: pd.DataFrame, tests: int, settings: Settings, *, what: str, fewest: int, paired: bool) -> str:

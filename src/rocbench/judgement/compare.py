@@ -299,8 +299,7 @@ def _name_noise(
         if id(each.series) not in known:
             plural = "pairs" if how.paired else how.plural
             more = successive(each.correlation, line["units"], each.inflation, plural)
-            of = how.unit.rpartition(" ")[2] if how.unit != "pair of server starts" else "repeat"
-            seen = oddities(line["metric"], each.series, of.removesuffix("s") if how.paired else "repeat")
+            seen = oddities(line["metric"], each.series, how.single)
             known[id(each.series)] = [*seen, *([more] if more else [])]
         line["noise"] = "; ".join(odd.kind for odd in known[id(each.series)])
         for odd in known[id(each.series)]:

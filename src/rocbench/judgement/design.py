@@ -14,6 +14,7 @@ One unit against one unit shows no variation, however many repeats each has: the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,6 +67,13 @@ class Design:
         return f"{head}s{of}{rest}"
 
     @property
+    def single(self) -> str:
+        """What each figure of a series of units is of: a night, a run, or a repeat."""
+        if self.paired and self.unit in {"night", "pair of nights"}:
+            return "night"
+        return "run" if self.unit == "pair of runs" else "repeat"
+
+    @property
     def level(self) -> str:
         """What further runs of the same cells sample: nights, or runs if both sides ran in one night."""
         return "run" if self.unit == "run" else "night"
@@ -76,6 +84,16 @@ class Design:
             return "1 server start against 1"
         a, b = map(len, self.units)
         return count_of(a, self.unit, self.plural) + ("" if self.paired else f" against {b}")
+
+
+def lopsided(gaps: Iterable[float]) -> bool:
+    """True if one side came first in most pairs, so that a drift over time looks like an effect.
+
+    Args:
+        gaps: by how much the other side came after the base in each pair, as a time or only as a sign.
+    """
+    known = [gap for gap in gaps if not math.isnan(gap)]
+    return abs(sum(known)) > LOPSIDED * sum(map(abs, known))
 
 
 def seconds(row: Row) -> float | None:

@@ -369,14 +369,14 @@ def _why_unclear(limit: Limit, values: Sequence[float], confidence: float, noise
     if not noise.df:
         return f"; one repeat, and no other repeats show how far they differ: {LEAST_PAIRS} repeats would"
     away = abs(sum(map(limit.distance, values)) / len(values))
-    own = max(noise.df / max(len(values) - 1, 1), 1)
+    cells = max(noise.df / max(len(values) - 1, 1), 1)  # whose repeats are as many as are behind the noise
     n = power.needed(
         noise.sd,
         noise.df,
         math.expm1(away),
         outcome="below",
         paired=True,
-        cells=round(own),
+        cells=round(cells),
         alpha=1 - confidence,
     )
     if n is None or n > MOST_REPEATS:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from rocbench.columns import CELLS
 from rocbench.judgement.slo import COMPARISONS, Limit
 from rocbench.judgement.verdicts import ALPHA
-from rocbench.settings.goals import Result, Share
+from rocbench.settings.goals import Change, Result
 from rocbench.settings.strict import Strict
 
 _LIMIT = re.compile(rf"^\s*(\w+)\s*({'|'.join(COMPARISONS)})\s*([-+0-9.eE]+)\s*$")
@@ -21,18 +21,9 @@ class RelativeRule(Strict):
     """Maximum loss of a metric against the baseline."""
 
     metric: Result
-    worse_by: Share = 0.05
+    worse_by: Change = 0.05
     where: Where = Field(default_factory=dict)
     """Mapping of columns to a value or a list of values; empty means every cell."""
-
-    @field_validator("worse_by")
-    @classmethod
-    def _is_a_share(cls, worse_by: float) -> float:
-        if worse_by >= 1:
-            raise ValueError(
-                f"{worse_by:g} means {worse_by:.0%}, but a loss must be below 100%; write, for example, 5% or 0.05"
-            )
-        return worse_by
 
 
 class LimitRule(Strict):

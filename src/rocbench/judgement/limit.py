@@ -78,7 +78,7 @@ class Limit:
             low, high = self.met(interval.low), self.met(interval.high)
             return "unclear" if low != high else "pass" if low else "fail"
         distances = [self.distance(figure) for figure in figures]
-        half = evidence.quantile((1 - confidence) / 2, noise.df) * noise.sd / math.sqrt(len(distances))
+        half = _half_width(len(distances), confidence, noise)
         mean = sum(distances) / len(distances)
         if not half:
             return "pass" if self.met(figures[0]) else "fail"
@@ -93,14 +93,15 @@ class Limit:
             noise: as for `judge`.
         """
         n, mean = len(figures), sum(figures) / len(figures)
-        half = (
-            evidence.quantile((1 - confidence) / 2, noise.df) * noise.sd / math.sqrt(n)
-            if noise.df
-            else math.nan
-        )
+        half = _half_width(n, confidence, noise) if noise.df else math.nan
         if self.metric in SHARES or self.value <= 0:
             return stats.Interval(mean, mean - half, mean + half, n)
         if min(figures) <= 0:
             return stats.Interval(mean, math.nan, math.nan, n)
         centre = math.exp(sum(map(math.log, figures)) / n)
         return stats.Interval(mean, centre * math.exp(-half), centre * math.exp(half), n)
+
+
+def _half_width(n: int, confidence: float, noise: Noise) -> float:
+    """Half width of the interval of the mean of n measurements."""
+    return evidence.quantile((1 - confidence) / 2, noise.df) * noise.sd / math.sqrt(n)

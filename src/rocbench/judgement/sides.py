@@ -10,7 +10,7 @@ import numpy as np
 
 from rocbench import stats
 from rocbench.judgement import serial, spread
-from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, LOPSIDED, Design, nights, run_of, seconds
+from rocbench.judgement.design import LEAST_FREEDOM, LEAST_PAIRS, Design, lopsided, nights, run_of, seconds
 from rocbench.judgement.spread import Difference, Pattern
 from rocbench.records import FloatArray
 from rocbench.tables.row import Row, text
@@ -284,10 +284,7 @@ def _with_drift(difference: Difference, figures: Figures, *, paired: bool = Fals
 
 def _order_missing(figures: Figures, design: Design) -> str:
     """Why the order within nights makes a drift look like an effect; empty if it alternates, or repeats show the drift."""
-    middles = [spread.means(_unit_means(times), axis=1) for times in figures.times]
-    gaps = middles[1] - middles[0]
-    lopsided = abs(float(np.nansum(gaps))) > LOPSIDED * float(np.nansum(np.abs(gaps)))
-    if design.unit != "night" or not lopsided or not math.isnan(_drift(figures)[0]):
+    if design.unit != "night" or not lopsided(_pair_gaps(figures)) or not math.isnan(_drift(figures)[0]):
         return ""
     return "the same side ran first in most nights, and single repeats show no drift: alternate the order"
 
@@ -297,8 +294,13 @@ def _gap(figures: Figures, *, paired: bool) -> float:
     if not paired:
         ends = [float(spread.means(np.concatenate([t.ravel() for t in times]))) for times in figures.times]
         return ends[1] - ends[0]
-    middles = [spread.means(_unit_means(times), axis=1) for times in figures.times]
-    return float(spread.means(middles[1] - middles[0]))
+    return float(spread.means(_pair_gaps(figures)))
+
+
+def _pair_gaps(figures: Figures) -> FloatArray:
+    """Seconds from the base to the other side in each pair."""
+    base, other = (spread.means(_unit_means(times), axis=1) for times in figures.times)
+    return np.asarray(other - base)
 
 
 def _drift(figures: Figures) -> tuple[float, float, float]:

@@ -91,16 +91,15 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
     own, df = nothing.copy(), nothing.copy()
     own[known], df[known] = _own(own_sum[known], own_df[known], _of(pattern, known))
     whole = np.sum([part.whole_sum for part in parts], axis=0)
-    apart = _together(own[known])
+    twice = _twice_covariance(own[known])
     least = float(np.mean(own[known])) / (int(known.sum()) - 1)
     common = max(common_sum / common_df, least)  # the mean over cells of `own` moves it at least so far
     upper = common * common_df / float(scipy.special.chdtri(common_df, 1 - _CAUTION))
     freedom, plain = (_of_the_sum(part, common_df, own, df) for part in (upper, common))
     mean = float(np.mean(own[known])) + common
-    own[known] += apart
-    if (
-        known.sum() == 2
-    ):  # the own parts of two cells are the same, so that only the repeats say which is noisy
+    own[known] += twice
+    if known.sum() == 2:
+        # The own parts of two cells are the same, so that only the repeats say which is noisy.
         own[known] = np.maximum(own, whole / np.maximum(own_df, 1) - common)[known]
     return Scatter(
         common + own, freedom, plain, np.maximum(plain / common_df, 1.0), common / mean if mean else stats.NAN
@@ -110,14 +109,13 @@ def scatter(groups: Sequence[FloatArray], pattern: Pattern | None = None) -> Sca
 def _of_the_sum(common: float, common_df: float, own: FloatArray, df: FloatArray) -> FloatArray:
     """Degrees of freedom of a sum of variances (Satterthwaite): of the common part alone where both are 0."""
     whole = common + own
-    with np.errstate(
-        invalid="ignore", divide="ignore"
-    ):  # by shares, because the square of a tiny variance is 0
+    # By shares, because the square of a tiny variance is 0.
+    with np.errstate(invalid="ignore", divide="ignore"):
         shares = (common / whole) ** 2 / common_df + (own / whole) ** 2 / df
     return np.where(whole == 0, common_df, 1 / shares)
 
 
-def _together(own: FloatArray) -> FloatArray:
+def _twice_covariance(own: FloatArray) -> FloatArray:
     """Twice the covariance of a noisy cell's own part with the common part, to which it adds its share; at least 0.
 
     With cell variances v of sum S, the own parts have variances v (1 - 2 / C) + S / C^2, so that v follows from them. In
@@ -352,17 +350,17 @@ def noise_of_repeats(units: Sequence[FloatArray], pattern: Pattern | None = None
         pattern: how unequal the cells are.
     """
     parts = [_parts(unit) for unit in units]
-    whole = [np.nansum((unit - means(unit)) ** 2, axis=0) for unit in units]
+    whole = np.sum([part.whole_sum for part in parts], axis=0)
     df = np.sum([part.own_df for part in parts], axis=0)
     known, cells = df > 0, len(df)
     variance, freedom = np.full(cells, stats.NAN), np.full(cells, stats.NAN)
     if known.sum() > 1:
-        total, own = np.sum(whole, axis=0), np.sum([part.own_sum for part in parts], axis=0)
+        own = np.sum([part.own_sum for part in parts], axis=0)
         shrunk, degrees = _own(own[known], df[known], _of(pattern, known))
-        common = float(total.sum() / df.sum()) - float(own.sum() / df.sum())
+        common = float(whole.sum() / df.sum()) - float(own.sum() / df.sum())
         variance[known], freedom[known] = shrunk + common, degrees
     elif known.any():
-        variance[known], freedom[known] = np.sum(whole, axis=0)[known] / df[known], df[known]
+        variance[known], freedom[known] = whole[known] / df[known], df[known]
     # Half the degrees of freedom: the part that all cells share is known from the few repeats alone.
     return Noise(variance, np.maximum(freedom / 2, np.minimum(freedom, 1.0)))
 

@@ -59,13 +59,7 @@ class Condition:
 
     def holds(self, view: View) -> bool | None:
         """True, False, or None if an unknown fact decides."""
-        unknown = False
-        for _, check in self.checks:  # as all_hold, in half of its time
-            answer = check(view)
-            if answer is False:
-                return False
-            unknown |= answer is None
-        return None if unknown else True
+        return all_hold(check(view) for _, check in self.checks)
 
     def unknown(self, view: View) -> list[str]:
         """The keys that are undecided because a fact is unknown."""

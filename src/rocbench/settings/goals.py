@@ -32,7 +32,7 @@ Share = Annotated[float, BeforeValidator(percent_as_share), Field(gt=0, lt=10)]
 def _below_one(share: float) -> float:
     if share >= 1:
         raise ValueError(
-            f"{share:g} means {share:.0%}, but must be below 100%; write, for example, 3% or 0.03"
+            f"{share:g} means {share:.0%}, but must be below 100%; write, for example, {share:g}% or {share / 100:g}"
         )
     return share
 
